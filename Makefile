@@ -1,0 +1,55 @@
+# Two commands: `make demo` and `make test`. Everything is installed into .venv; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA := $(abspath $(or $(ETL_DATA_DIR),data))
+CELLS ?= all
+export DAGSTER_HOME := $(DATA)/dagster
+export NO_GCE_CHECK := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check format dev bench chaos clean
+
+demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
+	@etl-assets sandbox -- python -m etl_assets.defs.demo
+
+test: .venv/.test
+	@python -m pytest -n auto --dist worksteal
+
+check: .venv/.test
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	python -m pytest -n auto --dist worksteal
+
+format: .venv/.test
+	ruff format .
+	ruff check --fix .
+
+dev: .venv/.base $(DAGSTER_HOME)/dagster.yaml
+	@etl-assets sandbox --days 30 -- dagster dev -h 127.0.0.1 -p 3000
+
+bench: .venv/.base
+	@python bench/bench.py
+
+chaos: .venv/.test
+	@python -m pytest etl_assets_tests/chaos -n auto -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
+
+clean:
+	rm -rf .venv data bench/result.json
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+
+.venv/.base: requirements.lock pyproject.toml | .venv/bin/python
+	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.test: requirements-test.lock .venv/.base
+	python -m pip install --quiet --disable-pip-version-check -r requirements-test.lock
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(@D) && cp $< $@

@@ -1,0 +1,70 @@
+"""Looking into JSON answers without building them.
+
+The parts of an answer that decide something (row list, has-more flag, error code) are picked out; the rest
+stays bytes. Paths are dotted, `data.datas`; the empty path is the whole answer.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+_BOM = b"\xef\xbb\xbf"
+# Escapes are consumed from the left, so that a backslash that is itself escaped is not taken for one.
+_ESCAPES = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+class NotJson(ValueError):
+    """The bytes are not one JSON value in UTF-8, or not of the expected shape."""
+
+
+def normal(body: bytes) -> bytes:
+    """The body as one JSON value that every JSON reader takes; raises NotJson if it is cut or something else.
+
+    Two things differ from the bytes received: a byte order mark is left out, and half of a surrogate pair (an
+    emoji that the API cut in two) becomes U+FFFD.
+    """
+    body = body.removeprefix(_BOM).strip()
+    if b"\\ud" in body or b"\\uD" in body:
+        body = _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    try:
+        body.decode("utf-8")
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise NotJson(str(error)) from None
+    return body
+
+
+def value_at(body: bytes | msgspec.Raw, path: str) -> Any:
+    """The value at the path as Python objects; None where it is absent."""
+    raw = _raw_at(body, path)
+    return None if raw is None else msgspec.json.decode(raw)
+
+
+def rows_at(body: bytes, path: str) -> list[msgspec.Raw]:
+    """The rows of the list at the path, undecoded. An absent or null list has no rows.
+
+    Raises NotJson when there is something else than a list.
+    """
+    raw = _raw_at(body, path)
+    if raw is None:
+        return []
+    try:
+        return msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
+    except msgspec.DecodeError as error:
+        raise NotJson(f"no list at {path or 'the top of the answer'!r}: {error}") from None
+
+
+def _raw_at(body: bytes | msgspec.Raw, path: str) -> bytes | msgspec.Raw | None:
+    raw: bytes | msgspec.Raw = body
+    for key in path.split(".") if path else ():
+        try:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None)
+        except msgspec.DecodeError:
+            return None
+        if not fields or key not in fields:
+            return None
+        raw = fields[key]
+    return raw

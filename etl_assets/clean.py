@@ -1,0 +1,449 @@
+"""Clean: from raw pages to typed Parquet, by one DuckDB SELECT over the files.
+
+Every row ends in exactly one place: the table file, the quarantine file with its reason, outside the day
+asked for (windows are widened), or superseded by another version of the same key. The counts add up, or the
+step fails. What each declared type accepts stands in `coltypes.py`.
+"""
+
+import contextlib
+import importlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from etl_assets import coltypes
+from etl_assets.errors import FinalError, LandingError, QuarantineError, SettingError
+from etl_assets.landing import Folder, Manifest
+from etl_assets.spec import Column, Source, Stream, code_version
+from etl_assets.sqltext import identifier, json_path, literal
+from etl_assets.template import filled
+from etl_assets.window import Window
+
+_SMALLEST_BUFFER = 1 << 20
+_ROW_GROUP = 20_480
+_TRANSFORM_ROWS = 50_000
+_SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What a clean did. `undeclared` and `never_seen` are the drift against the stream file."""
+
+    manifest: Manifest
+    uri: str
+    seconds: float
+    rows_raw: int
+    rows_outside: int
+    rows_quarantined: int
+    rows_duplicate: int
+    undeclared: Mapping[str, str]
+    never_seen: tuple[str, ...]
+
+
+def clean(
+    source: Source,
+    stream: Stream,
+    day: Window | None,
+    *,
+    values: Mapping[str, str],
+    raw: Folder,
+    into: Folder,
+    run_id: str,
+    memory_mb: int,
+) -> Cleaned:
+    """Clean the raw set into the clean folder. `values` are the settings of the source.
+
+    Raises QuarantineError when too many rows do not fit, LandingError when a file is missing or cannot be
+    written; then the clean folder still holds the set it held before.
+    """
+    started = time.monotonic()
+    received = raw.manifest()
+    paths = raw.files(received)
+    reading = _reading(stream, values)
+    try:
+        with _workspace(into) as work, _database(work, received, memory_mb) as db:
+            typed, table = work / "typed.parquet", work / "table.parquet"
+            _copy(db, typed_rows(source, stream, received, paths, reading), typed)
+            counts = _counts(db, stream, day, typed)
+            if counts.read != received.rows:
+                raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
+            _limit_quarantine(db, stream, day, typed, counts)
+            _copy(db, _winners(stream, day, typed, counts), table)
+            if stream.transform:
+                _transform(db, stream, table)
+            content = content_hash(db, stream, f"read_parquet({literal(str(table))})")
+            files = [into.keep(table, "rows", ".parquet", counts.kept)]
+            if counts.bad:
+                quarantine = work / "quarantine.parquet"
+                _copy(db, _quarantined(stream, day, typed), quarantine)
+                files.append(into.keep(quarantine, "quarantine", ".parquet", counts.bad))
+            undeclared, never_seen = _drift(db, stream, day, typed)
+    except OSError as error:
+        raise LandingError(f"{into.uri}: cannot be written: {error.strerror or error}") from None
+    except duckdb.IOException as error:
+        raise LandingError(f"{into.uri}: {error}") from None
+    except duckdb.Error as error:
+        raise FinalError(f"{source.source}/{stream.name}: cannot be cleaned: {error}") from None
+    manifest = Manifest(
+        layer="clean",
+        source=source.source,
+        stream=stream.name,
+        partition=into.partition,
+        window=received.window,
+        rows=counts.kept,
+        files=tuple(files),
+        run_id=run_id,
+        code_version=code_version(source, stream),
+        created_at=datetime.now(UTC).isoformat(),
+        details={
+            "content_hash": content,
+            "rows_raw": counts.bad + counts.good,
+            "rows_quarantined": counts.bad,
+            "rows_duplicate": counts.good - counts.kept,
+            "raw": {"uri": raw.uri, "run_id": received.run_id, "files": [entry.name for entry in received.files]},
+        },
+    )
+    into.seal(manifest)
+    return Cleaned(
+        manifest=manifest,
+        uri=into.uri,
+        seconds=time.monotonic() - started,
+        rows_raw=counts.bad + counts.good,
+        rows_outside=counts.read - counts.bad - counts.good,
+        rows_quarantined=counts.bad,
+        rows_duplicate=counts.good - counts.kept,
+        undeclared=undeclared,
+        never_seen=never_seen,
+    )
+
+
+def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[Path], reading: str) -> str:
+    """The SELECT that types every received row.
+
+    It gives the table's columns and `_extra`, and what is needed to decide on the row: `_page`, and for rows
+    that do not fit `_reason`, `_key` and `_record`.
+    """
+    fields = stream.field_columns()
+    plain = [path for _, places, column in fields if column.type != "json" for path in places]
+    nested = [path for _, places, column in fields if column.type == "json" for path in places]
+    zone = literal(source.timezone)
+    if stream.zone:
+        zone = f"coalesce({_stamped(stream.zone)}, {zone})"
+    given, typed, checks = [], [], []
+    for name, places, column in fields:
+        values = [
+            f"nullif(CAST(nested[{nested.index(path) + 1}] AS VARCHAR), 'null')"
+            if column.type == "json"
+            else f"plain[{plain.index(path) + 1}]"
+            for path in places
+        ]
+        if name in stream.stamped():
+            values.insert(0, _stamped(name))
+        text = identifier(f"={name}")
+        given.append(f"coalesce({', '.join(values)}) AS {text}")
+        expression = coltypes.typed(text, column, zone=zone, home=source.timezone, reading=reading)
+        typed.append(f"{expression} AS {identifier(name)}")
+        checks += _checks(stream, name, column)
+    computed = [
+        f"CAST({column.sql or 'NULL'} AS {column.duckdb_type}) AS {identifier(name)}"
+        for name, column in stream.derived.items()
+    ]
+    computed += [
+        f"timezone({literal(source.timezone)}, {identifier(name)}) AS {identifier(name + '_local')}"
+        for name in stream.local
+    ]
+    columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
+    key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
+    return f"""
+WITH pages AS ({_pages(received, paths)}),
+records AS (SELECT page, stamp, unnest(rows) AS record FROM pages),
+parts AS (
+    SELECT *, json_extract_string(record, {_path_list(plain)}) AS plain,
+           json_extract(record, {_path_list(nested)}) AS nested,
+           json_merge_patch(record, {literal(json.dumps(_removal([*plain, *nested])))}) AS rest
+    FROM records),
+given AS (SELECT page, stamp, record, rest, {", ".join(given)} FROM parts),
+typed AS (SELECT *, {", ".join(typed)} FROM given),
+judged AS (SELECT *, CASE {" ".join(checks)} END AS _reason FROM typed),
+complete AS (SELECT {", ".join(["*", *computed])} FROM judged)
+SELECT {columns}, {_without_empty("rest", [*plain, *nested])} AS _extra, page AS _page, _reason,
+       CASE WHEN _reason IS NOT NULL THEN nullif(concat_ws('/', {key}), '') END AS _key,
+       CASE WHEN _reason IS NOT NULL THEN CAST(record AS VARCHAR) END AS _record
+FROM complete"""
+
+
+def content_hash(db: duckdb.DuckDBPyConnection, stream: Stream, relation: str) -> str:
+    """Equal for equal rows in any order: their number and a combined hash of the columns and `_extra`.
+
+    `relation` is any FROM item of the given database.
+    """
+    columns = ", ".join(
+        f"CAST({identifier(name)} AS {'VARCHAR' if kind == 'JSON' else kind})"
+        for name, kind in [*stream.table_columns(), ("_extra", "JSON")]
+    )
+    count, combined = _one(db, f"SELECT count(*), coalesce(bit_xor(hash({columns})), 0) FROM {relation}")
+    return f"{count}-{combined:016x}"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Rows read, not fitting, fitting, and left after duplicates."""
+
+    read: int
+    bad: int
+    good: int
+    kept: int
+
+
+def _counts(db: duckdb.DuckDBPyConnection, stream: Stream, day: Window | None, typed: Path) -> _Counts:
+    bad = f"_reason IS NOT NULL AND ({_inside(stream, day)}) IS NOT FALSE"
+    good = f"_reason IS NULL AND {_inside(stream, day)}"
+    key = ", ".join(map(identifier, stream.key))
+    return _Counts(
+        *_one(
+            db,
+            f"""SELECT count(*), count(*) FILTER ({bad}), count(*) FILTER ({good}),
+                       count(DISTINCT ({key})) FILTER ({good}) FROM {_file(typed)}""",
+        )
+    )
+
+
+def _winners(stream: Stream, day: Window | None, typed: Path, counts: _Counts) -> str:
+    """The rows of the table: those that fit, of the day, and of each key the newest version."""
+    columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
+    sql = f"""SELECT {columns}, _extra, _page FROM {_file(typed)}
+              WHERE _reason IS NULL AND {_inside(stream, day)}"""
+    if counts.good == counts.kept:
+        return sql
+    key = ", ".join(map(identifier, stream.key))
+    newest = f"{identifier(stream.version_column)} DESC NULLS LAST, " if stream.version_column else ""
+    # The last resort is the content, so that the winner does not depend on the order of reading.
+    order = f"{newest}_page DESC, hash({columns}) DESC"
+    return f"{sql} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) = 1"
+
+
+def _quarantined(stream: Stream, day: Window | None, typed: Path) -> str:
+    return f"""SELECT _key AS record_key, _reason AS reason, _record AS record FROM {_file(typed)}
+               WHERE _reason IS NOT NULL AND ({_inside(stream, day)}) IS NOT FALSE"""
+
+
+def _limit_quarantine(
+    db: duckdb.DuckDBPyConnection, stream: Stream, day: Window | None, typed: Path, counts: _Counts
+) -> None:
+    judged = counts.bad + counts.good
+    limit = max(stream.quarantine.rows, int(stream.quarantine.share * judged))
+    if counts.bad <= limit and not (counts.bad and counts.bad == judged):
+        return
+    reasons = db.execute(
+        f"""SELECT reason, count(*), min(record_key) FROM ({_quarantined(stream, day, typed)})
+            GROUP BY reason ORDER BY count(*) DESC, reason LIMIT {_SHOWN_REASONS}"""
+    ).fetchall()
+    shown = "\n".join(f"  {number} x {reason} (for example {key or 'no key'})" for reason, number, key in reasons)
+    raise QuarantineError(
+        f"{counts.bad} of {judged} rows do not fit the stream file, more than the limit of {limit}:\n{shown}\n"
+        "Nothing was loaded. Correct the columns of the stream, or raise its quarantine limit."
+    )
+
+
+def _inside(stream: Stream, day: Window | None) -> str:
+    """Whether a row lies in the half-open window; NULL where its time is unknown."""
+    if day is None or stream.window is None:
+        return "true"
+    column = identifier(stream.window.column)
+    if dict(stream.table_columns())[stream.window.column] == "DATE":
+        return f"({column} = DATE {literal(day.day.isoformat())})"
+    start, end = (literal(edge.astimezone(UTC).isoformat()) for edge in (day.start, day.end))
+    return f"({column} >= TIMESTAMPTZ {start} AND {column} < TIMESTAMPTZ {end})"
+
+
+def _checks(stream: Stream, name: str, column: Column) -> list[str]:
+    """WHEN branches that give the reason why a column does not fit."""
+    text, value = identifier(f"={name}"), identifier(name)
+    window_column = stream.window.column if stream.window else None
+    branches = []
+    if column.type not in ("string", "json"):
+        reason = literal(f"{name}: not a {column.type}: ")
+        branches.append(f"WHEN {value} IS NULL AND nullif({text}, '') IS NOT NULL THEN {reason} || left({text}, 80)")
+    if name in stream.key or name == window_column or column.required:
+        branches.append(f"WHEN {value} IS NULL THEN {literal(f'{name}: missing')}")
+    return branches
+
+
+def _pages(received: Manifest, paths: list[Path]) -> str:
+    """The pages of the raw files: number, stamp and list of rows."""
+    if not received.rows:
+        return "SELECT 0 AS page, NULL::JSON AS stamp, []::JSON[] AS rows WHERE false"
+    details = received.details
+    steps = details["rows_path"].split(".") if details["rows_path"] else []
+    kind = "JSON" if details["one"] else "JSON[]"
+    for step in reversed(steps):
+        kind = f"STRUCT({identifier(step)} {kind})"
+    rows = "body" + "".join(f"[{literal(step)}]" for step in steps)
+    return f"""
+    SELECT page, stamp, {f"[{rows}]" if details["one"] else rows} AS rows
+    FROM read_json([{", ".join(literal(str(path)) for path in paths)}], format = 'unstructured',
+        columns = {{'page': 'BIGINT', 'stamp': 'JSON', 'body': {literal(kind)}}},
+        maximum_object_size = {max(details["largest_page_bytes"], _SMALLEST_BUFFER)})
+    WHERE body IS NOT NULL"""
+
+
+def _path_list(paths: list[str]) -> str:
+    return f"[{', '.join(map(json_path, paths))}]::VARCHAR[]"
+
+
+def _stamped(name: str) -> str:
+    return f"json_extract_string(stamp, {json_path(name)})"
+
+
+def _removal(paths: list[str]) -> dict[str, Any]:
+    """The merge patch (RFC 7386) that removes the paths from a record."""
+    patch: dict[str, Any] = {}
+    for path in sorted(paths):  # a path comes before the ones below it, and takes them along
+        *parents, last = path.split(".")
+        place: Any = patch
+        for step in parents:
+            place = place.setdefault(step, {})
+            if place is None:
+                break
+        if place is not None:
+            place[last] = None
+    return patch
+
+
+def _without_empty(rest: str, paths: list[str]) -> str:
+    """The rest of a record, without the objects that the removal emptied; NULL when nothing is left.
+
+    Done on the text: in serialised JSON an unescaped `"name":{}` is always a field.
+    """
+    text = f"CAST({rest} AS VARCHAR)"
+    parents = sorted({step for path in paths for step in path.split(".")[:-1]})
+    if parents:
+        names = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in parents)
+        field = literal(rf",(?:{names}):\{{\}}|(?:{names}):\{{\}},?")
+        for _ in range(max(path.count(".") for path in paths)):
+            text = f"regexp_replace({text}, {field}, '', 'g')"
+    return f"CAST(nullif({text}, '{{}}') AS JSON)"
+
+
+def _drift(
+    db: duckdb.DuckDBPyConnection, stream: Stream, day: Window | None, typed: Path
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Undeclared fields with their JSON types, and declared columns without a single value."""
+    inside = f"FROM {_file(typed)} WHERE {_inside(stream, day)}"
+    (structure,) = _one(db, f"SELECT CAST(json_group_structure(_extra) AS VARCHAR) {inside} AND _extra IS NOT NULL")
+    names = [name for name, _, _ in stream.field_columns()]
+    rows, *present = _one(db, f"SELECT count(*), {', '.join(f'count({identifier(n)})' for n in names)} {inside}")
+    unseen = tuple(name for name, count in zip(names, present, strict=True) if rows and not count)
+    return _flattened(json.loads(structure) if structure else {}), unseen
+
+
+def _flattened(structure: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(structure, dict):
+        return {prefix: structure if isinstance(structure, str) else "LIST"}
+    fields: dict[str, str] = {}
+    for name, inner in structure.items():
+        fields |= _flattened(inner, f"{prefix}.{name}" if prefix else name)
+    return fields
+
+
+def _transform(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> None:
+    """Send the table's rows through the stream's own function, batch by batch, keeping number and keys."""
+    import pandas
+    import pyarrow
+    import pyarrow.parquet
+
+    function = _function(str(stream.transform))
+    nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
+    columns = [*stream.table_columns(), ("_extra", "JSON"), ("_page", "BIGINT")]
+    cast = ", ".join(f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name, kind in columns)
+    result = table.with_suffix(".transformed")
+    writer: pyarrow.parquet.ParquetWriter | None = None
+    source = pyarrow.parquet.ParquetFile(table)
+    try:
+        for batch in source.iter_batches(_TRANSFORM_ROWS):
+            frame = function(batch.to_pandas(types_mapper=nullable.get))
+            if not isinstance(frame, pandas.DataFrame) or len(frame) != batch.num_rows:
+                raise FinalError(f"{stream.transform}: must give back a DataFrame with as many rows as it got")
+            missing = [name for name, _ in columns if name not in frame.columns]
+            if missing:
+                raise FinalError(f"{stream.transform}: the DataFrame has no column {', '.join(missing)}")
+            view = db.from_arrow(pyarrow.Table.from_pandas(frame, preserve_index=False))
+            typed = view.select(cast).to_arrow_table()
+            writer = writer or pyarrow.parquet.ParquetWriter(result, typed.schema, compression="zstd")
+            writer.write_table(typed)
+    finally:
+        if writer:
+            writer.close()
+    if writer:
+        key = ", ".join(map(identifier, stream.key))
+        rows, distinct = _one(db, f"SELECT count(*), count(DISTINCT ({key})) FROM {_file(result)}")
+        if rows != distinct:
+            raise FinalError(f"{stream.transform}: the keys are no longer unique")
+        _copy(db, f"FROM {_file(result)}", table)
+
+
+def _function(name: str) -> Callable[[Any], Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise FinalError(f"transform {name!r}: {error}") from None
+
+
+def _reading(stream: Stream, values: Mapping[str, str]) -> str:
+    reading = str(filled(stream.reading or "offset_aware", values))
+    if reading not in ("offset_aware", "user_wall_clock"):
+        raise SettingError(f"{stream.name}.reading: {reading!r} is neither offset_aware nor user_wall_clock")
+    return reading
+
+
+@contextlib.contextmanager
+def _workspace(folder: Folder) -> Iterator[Path]:
+    """A temporary folder on the file system of the landing."""
+    path = folder.new_file()
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that spills into the workspace.
+
+    A page is held several times over while it is taken apart, so the largest one sets the least memory.
+    """
+    pages = received.details["largest_page_bytes"] * 12 // 1_000_000
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 2,
+        "memory_limit": f"{max(memory_mb, pages)}MB",
+        "temp_directory": str(work / "spill"),
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+    }
+    with duckdb.connect(":memory:", config=config) as db:
+        db.execute("SET TimeZone = 'UTC'")
+        yield db
+
+
+def _copy(db: duckdb.DuckDBPyConnection, sql: str, file: Path) -> None:
+    db.execute(f"COPY ({sql}) TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})")
+
+
+def _file(path: Path) -> str:
+    return f"read_parquet({literal(str(path))})"
+
+
+def _one(db: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = db.execute(sql).fetchone()
+    assert row is not None  # an aggregate always has a row
+    return row

@@ -1,0 +1,281 @@
+"""The one way out: HTTP with deadlines, retries, limits, redaction and typed errors.
+
+What belongs here is true of every API. What one API does differently is declared in its stream file or
+done by its authoriser. Nothing raised here carries a URL, a header or a body that was not scrubbed.
+"""
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from etl_assets import answers, redact
+from etl_assets.auth import Answer, Authoriser, Flow, Request
+from etl_assets.errors import ApiError, ApiUnavailable, RetryableError
+from etl_assets.limiter import Limiter
+from etl_assets.settings import Timeouts
+
+log = logging.getLogger(__name__)
+
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+ATTEMPTS = 7
+LONGEST_BACKOFF_SECONDS = 60.0
+LONGEST_REQUESTED_WAIT_SECONDS = 300.0
+_REDIRECTS = 3
+_CHUNK = 1 << 16
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class _Again:
+    """An outcome worth another attempt: why, and how long the API asked to wait."""
+
+    why: str
+    wait: float | None = None
+    accepted: bool = True  # the API may have acted on the request
+
+
+class Client:
+    """Sends requests to one source. Thread-safe."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        authoriser: Authoriser,
+        limiter: Limiter,
+        timeouts: Timeouts,
+        retry_base_seconds: float,
+        max_response_bytes: int,
+        connections: int,
+    ) -> None:
+        """`base_url` is scheme and host; `connections` is how many threads will use the client."""
+        redact.install()
+        self._base_url = base_url
+        self._authoriser = authoriser
+        self._limiter = limiter
+        self._timeouts = timeouts
+        self._retry_base = retry_base_seconds
+        self._max_bytes = max_response_bytes
+        self._adapter = requests.adapters.HTTPAdapter(
+            pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True
+        )
+        # The adapter alone, without a session: no cookies, no .netrc entry that would replace a header, no
+        # redirects followed unasked. Proxies and certificate bundles of the environment still count.
+        environment = requests.Session().merge_environment_settings(base_url, {}, True, None, None)
+        self._transport: dict[str, Any] = {name: environment[name] for name in ("verify", "cert", "proxies")}
+        self._count_lock = threading.Lock()
+        self.requests = 0
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds spent waiting for the limiter, over all threads."""
+        return self._limiter.waits.seconds
+
+    def send(self, request: Request) -> Answer:
+        """The API's good answer, its body one JSON value.
+
+        Raises ApiError when the API refuses or its answer cannot be used, ApiUnavailable when no good
+        answer came within the attempts and the total deadline.
+        """
+        flow = self._authoriser(request)
+        deadline = time.monotonic() + self._timeouts.total
+        answer = self._with_retries(next(flow), request.label, deadline)
+        while (following := _advance(flow, answer)) is not None:
+            answer = self._with_retries(following, request.label, deadline)
+        _raise_for(answer, request)
+        return answer
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._adapter.close()
+
+    def _with_retries(self, request: Request, label: str, deadline: float) -> Answer:
+        attempt = 0
+        while isinstance(outcome := self._attempt(request, label, deadline), _Again):
+            attempt += 1
+            if outcome.accepted and not request.repeatable:
+                raise ApiUnavailable(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
+            wait = self._wait_after(attempt, outcome.wait)
+            if attempt == ATTEMPTS or time.monotonic() + wait > deadline:
+                raise ApiUnavailable(redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts"))
+            log.warning("%s: %s; attempt %d of %d in %.1f s", label, outcome.why, attempt + 1, ATTEMPTS, wait)
+            if outcome.wait is not None:
+                self._limiter.pause(request.bucket, wait)
+            time.sleep(wait)
+        return outcome
+
+    def _wait_after(self, attempt: int, asked: float | None) -> float:
+        backoff: float = self._retry_base * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        if asked is None:
+            return min(backoff, LONGEST_BACKOFF_SECONDS)
+        return min(asked, LONGEST_REQUESTED_WAIT_SECONDS) + random.uniform(0, min(self._retry_base, 1.0) / 4)
+
+    def _attempt(self, request: Request, label: str, deadline: float) -> Answer | _Again:
+        try:
+            self._limiter.wait(request.bucket, deadline)
+            with self._limiter.slot(deadline):
+                answer = self._exchange(request, label, deadline)
+            self._heed(answer, request.bucket)
+        except RetryableError as error:
+            raise ApiUnavailable(f"{label}: {error}") from None
+        except requests.exceptions.SSLError as error:
+            raise ApiError(_text(f"{label}: TLS failed, check certificates and proxy: {error}"), status=0) from None
+        except (requests.ConnectTimeout, requests.exceptions.ProxyError) as error:
+            return _Again(_text(f"no connection ({type(error).__name__})"), accepted=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            refused = "refused" in str(error).lower()
+            return _Again(_text(f"no whole answer ({error})"), accepted=not refused)
+        return self._judged(answer, request)
+
+    def _heed(self, answer: Answer, bucket: str) -> None:
+        """Hold the bucket back when the API says that its budget is used up."""
+        for prefix in ("X-RateLimit", "X-Rate-Limit"):
+            if answer.headers.get(f"{prefix}-Remaining") == "0":
+                wait = reset_wait(answer, time.time())
+                self._limiter.pause(bucket, min(wait or 0.0, LONGEST_REQUESTED_WAIT_SECONDS))
+
+    def _judged(self, answer: Answer, request: Request) -> Answer | _Again:
+        """The answer if it settles the request, one way or the other; `_Again` if it does not."""
+        if answer.status in RETRY_STATUS:
+            asked = requested_wait(answer, time.time())
+            return _Again(f"HTTP {answer.status}", asked, accepted=answer.status != 429)
+        if answer.status >= 300:
+            return answer
+        try:
+            answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
+        except answers.NotJson as error:
+            return _Again(_text(f"HTTP {answer.status}, but no JSON ({error}): {_beginning(answer.body)}"))
+        code = _error_code(answer, request)
+        if request.errors and code in {str(known) for known in request.errors.retry}:
+            return _Again(_text(f"error code {code}: {_error_message(answer, request)}"))
+        return answer
+
+    def _exchange(self, request: Request, label: str, deadline: float) -> Answer:
+        prepared = requests.PreparedRequest()
+        prepared.prepare(
+            method=request.method,
+            url=self._base_url + request.path,
+            params=list(request.params),
+            headers={"Accept": "application/json", "User-Agent": "etl-assets", **request.headers},
+            data=request.body,
+        )
+        for _ in range(_REDIRECTS + 1):
+            answer = self._sent(prepared, label, deadline)
+            location = answer.headers.get("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            target = urljoin(str(prepared.url), location)
+            if urlsplit(target)[:2] != urlsplit(self._base_url)[:2] or request.method != "GET":
+                host = urlsplit(target).hostname
+                raise ApiError(
+                    f"{label}: redirected to {host}, which is not followed; check the base URL",
+                    status=answer.status,
+                )
+            prepared.url = target
+        raise ApiError(f"{label}: redirected more than {_REDIRECTS} times", status=answer.status)
+
+    def _sent(self, prepared: requests.PreparedRequest, label: str, deadline: float) -> Answer:
+        with self._count_lock:
+            self.requests += 1
+        left = max(deadline - time.monotonic(), 0.001)
+        timeout = (min(self._timeouts.connect, left), min(self._timeouts.read, left))
+        with self._adapter.send(prepared, stream=True, timeout=timeout, **self._transport) as response:
+            return Answer(response.status_code, response.headers, self._body(response, label, deadline))
+
+    def _body(self, response: requests.Response, label: str, deadline: float) -> bytes:
+        """The decoded body, read as it arrives so that neither a trickle nor a bomb goes on for ever."""
+        chunks, size = [], 0
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise ApiError(
+                    f"{label}: the answer exceeds {self._max_bytes / 1e6:.0f} MB; ask for less at a time, "
+                    "or raise ETL_MAX_RESPONSE_MB",
+                    status=response.status_code,
+                )
+            if time.monotonic() > deadline:
+                raise requests.Timeout("the answer was still arriving at the total deadline")
+        return b"".join(chunks)
+
+
+def requested_wait(answer: Answer, now: float) -> float | None:
+    """Seconds that the API asks to wait: Retry-After in seconds or as a date, or a rate limit's reset time.
+
+    `now` and reset times are epoch seconds. None when nothing readable is asked.
+    """
+    if (text := answer.headers.get("Retry-After")) is not None:
+        try:
+            return max(float(text), 0.0)
+        except ValueError:
+            pass
+        try:
+            when = parsedate_to_datetime(text)
+            return max((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now, 0.0)
+        except ValueError:
+            pass
+    return reset_wait(answer, now)
+
+
+def reset_wait(answer: Answer, now: float) -> float | None:
+    """Seconds until the rate limit's reset time (Backlog's or TROCCO's spelling), None without one."""
+    for name in ("X-RateLimit-Reset", "X-Rate-Limit-Reset"):
+        try:
+            reset = float(answer.headers[name])
+        except (KeyError, ValueError):
+            continue
+        if reset > datetime(2000, 1, 1, tzinfo=UTC).timestamp():
+            return max(reset - now, 0.0)
+    return None
+
+
+def _advance(flow: Flow, answer: Answer) -> Request | None:
+    try:
+        return flow.send(answer)
+    except StopIteration:
+        return None
+
+
+def _raise_for(answer: Answer, request: Request) -> None:
+    if answer.status >= 300:
+        hint = {401: "; the credential is wrong, expired or replaced", 403: "; rights are missing"}
+        raise ApiError(
+            _text(f"{request.label}: HTTP {answer.status}{hint.get(answer.status, '')}: {_beginning(answer.body)}"),
+            status=answer.status,
+        )
+    if (code := _error_code(answer, request)) is not None:
+        raise ApiError(
+            _text(f"{request.label}: error code {code}: {_error_message(answer, request)}"),
+            status=answer.status,
+            code=code,
+        )
+
+
+def _error_code(answer: Answer, request: Request) -> str | None:
+    """The error code inside the answer, None when it says success."""
+    if request.errors is None:
+        return None
+    code = answers.value_at(answer.body, request.errors.code)
+    return None if str(code) in map(str, request.errors.ok) else str(code)
+
+
+def _error_message(answer: Answer, request: Request) -> str:
+    path = request.errors.message if request.errors else None
+    return str(answers.value_at(answer.body, path) if path else "")[:_SHOWN]
+
+
+def _beginning(body: bytes) -> str:
+    return " ".join(body[: _SHOWN * 4].decode("utf-8", "replace").split())[:_SHOWN] or "empty body"
+
+
+def _text(text: str) -> str:
+    return redact.scrub(text)

@@ -1,0 +1,23 @@
+"""Entry point of the Dagster project."""
+
+import dagster as dg
+
+from etl_assets.defs.assets import stream_assets
+from etl_assets.defs.jobs import jobs_and_schedules
+from etl_assets.defs.resources import resources
+from etl_assets.pipeline import Pipeline
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Everything in `etl_assets/defs`, for every declared source.
+
+    The steps of a run share one process: starting a process for each costs more than most steps do.
+    """
+    sources = Pipeline.from_environment().sources.values()
+    return dg.Definitions.merge(
+        stream_assets(sources),
+        jobs_and_schedules(sources),
+        resources(sources),
+        dg.Definitions(executor=dg.in_process_executor),
+    )

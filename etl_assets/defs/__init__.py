@@ -1,0 +1,1 @@
+"""Orchestration: the only package that imports dagster. The work itself is done by the library around it."""

@@ -1,0 +1,44 @@
+"""Resources: the pipeline with its settings, and one API per source, under the source's name.
+
+An API is opened by the step that asks it, so a missing variable fails the assets of its source alone, even in
+a run that holds others.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from etl_assets.extract import Api
+from etl_assets.pipeline import Pipeline
+from etl_assets.spec import Source
+
+
+class PipelineResource(dg.ConfigurableResource[Pipeline]):
+    """The steps of every stream, with the settings of the environment."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Pipeline:
+        """The pipeline of the current environment."""
+        return Pipeline.from_environment()
+
+
+class SourceApi(dg.ConfigurableResource["SourceApi"]):
+    """The API of one source. Credentials come from the environment and appear in no configuration."""
+
+    source: str
+
+    @contextmanager
+    def open(self) -> Iterator[Api]:
+        """The API for the length of a step. Raises SettingError when a variable of the source is missing."""
+        pipeline = Pipeline.from_environment()
+        api = pipeline.api(pipeline.sources[self.source])
+        try:
+            yield api
+        finally:
+            api.client.close()
+
+
+def resources(sources: Iterable[Source]) -> dg.Definitions:
+    """`pipeline`, and one API per source."""
+    apis = {source.source: SourceApi(source=source.source) for source in sources}
+    return dg.Definitions(resources={"pipeline": PipelineResource(), **apis})

@@ -1,0 +1,61 @@
+"""The errors of the library. Each says what happened, where, and what to do next.
+
+Retryable or final is the one distinction that callers act on: a retryable error may pass when the same
+step is run again later, a final one comes back until somebody changes something.
+"""
+
+
+class EtlError(Exception):
+    """Base of every error raised on purpose. Its text never holds a secret."""
+
+
+class FinalError(EtlError):
+    """Running the same step again gives the same error."""
+
+
+class RetryableError(EtlError):
+    """Running the same step again later may succeed."""
+
+
+class StreamFileError(FinalError):
+    """A stream file is wrong; the text names file, stream and key."""
+
+
+class SettingError(FinalError):
+    """An environment variable is missing or wrong; the text names it and says what to do."""
+
+
+class ApiError(FinalError):
+    """The API refused the request, or answered something that cannot be used.
+
+    `status` is the HTTP status, `code` the API's own error code where the source declares one.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ApiUnavailable(RetryableError):
+    """The API did not give a usable answer within the retries and deadlines of one request."""
+
+
+class PagingError(FinalError):
+    """An answer that would make paging endless or incomplete."""
+
+
+class LandingError(RetryableError):
+    """A file of the landing is missing, cut or altered, or could not be written."""
+
+
+class QuarantineError(FinalError):
+    """More rows than the stream allows do not fit its declaration."""
+
+
+class TableError(FinalError):
+    """The table in the warehouse cannot take the declared columns."""
+
+
+class LockedError(RetryableError):
+    """Somebody else held the warehouse file for longer than the deadline."""

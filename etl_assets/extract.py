@@ -1,0 +1,340 @@
+"""Extract: from a stream's declaration and a window to raw pages in the landing.
+
+The requests of a stream form a line of units: one per slice of the window and parent row, each read page by
+page. Units are fetched in parallel as far as the source permits, and written in order.
+"""
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from etl_assets import answers, paginate, redact, template, window, zones
+from etl_assets.auth import Request, authoriser
+from etl_assets.client import Client
+from etl_assets.errors import ApiError, ApiUnavailable, EtlError
+from etl_assets.landing import Folder, Manifest, raw_writer
+from etl_assets.limiter import Limiter
+from etl_assets.paginate import Page, Pager, Rest, Values
+from etl_assets.pool import Unit, in_order
+from etl_assets.settings import Connection, Settings
+from etl_assets.spec import Source, Stream, code_version
+from etl_assets.window import Window
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Api:
+    """A source as it can be asked: its declaration, where it is, and the client."""
+
+    source: Source
+    connection: Connection
+    client: Client
+
+
+def open_api(source: Source, connection: Connection, settings: Settings) -> Api:
+    """The API of a source with its client, limited together with every other process of `ETL_DATA_DIR`."""
+    credential = json.dumps([source.source, connection.base_url, dict(connection.values)], sort_keys=True)
+    limiter = Limiter(settings.data_dir / "limits", credential, parallel=connection.parallel, rates=source.limits.rates)
+    client = Client(
+        connection.base_url,
+        authoriser=authoriser(source.auth, connection.values),
+        limiter=limiter,
+        timeouts=settings.timeouts,
+        retry_base_seconds=settings.retry_base_seconds,
+        max_response_bytes=settings.max_response_bytes,
+        connections=connection.parallel,
+    )
+    return Api(source, connection, client)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extract did."""
+
+    manifest: Manifest
+    uri: str
+    seconds: float
+    requests: int
+    waited_seconds: float
+
+
+def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id: str) -> Extracted:
+    """Read the stream's rows of the window (all of them without one) into the landing folder.
+
+    Raises EtlError; then the folder still holds the set it held before.
+    """
+    started, requests_before, waited_before = time.monotonic(), api.client.requests, api.client.waited_seconds
+    ways = _Ways(stream)
+    with raw_writer(folder) as writer:
+        progress = _Progress(f"{api.source.source}/{stream.name}")
+        for page, unit in _pages(api, stream, day, ways):
+            writer.add(redact.scrub_bytes(page.body), len(page.rows), page.stamp)
+            progress.report(writer.pages, writer.rows, unit)
+    manifest = Manifest(
+        layer="raw",
+        source=api.source.source,
+        stream=stream.name,
+        partition=folder.partition,
+        window=(day.start.isoformat(), day.end.isoformat()) if day else None,
+        rows=writer.rows,
+        files=tuple(writer.files),
+        run_id=run_id,
+        code_version=code_version(api.source, stream),
+        created_at=datetime.now(UTC).isoformat(),
+        details={
+            "request": {"method": stream.method, "path": ways.path, "params": ways.params},
+            "rows_path": ways.rows,
+            "one": stream.one,
+            "pages": writer.pages,
+            "largest_page_bytes": writer.largest_page,
+        },
+    )
+    folder.seal(manifest)
+    return Extracted(
+        manifest=manifest,
+        uri=folder.uri,
+        seconds=time.monotonic() - started,
+        requests=api.client.requests - requests_before,
+        waited_seconds=api.client.waited_seconds - waited_before,
+    )
+
+
+class _Ways:
+    """The ways to ask for a stream's rows, and the one in use. A way that is refused is not tried again."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._ways = [(stream.path, stream.params, stream.rows)]
+        self._ways += [(way.path, way.params, way.rows) for way in stream.alternatives]
+        self._current = 0
+
+    @property
+    def current(self) -> int:
+        return self._current
+
+    @property
+    def path(self) -> str:
+        return self._ways[self._current][0]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self._ways[self._current][1]
+
+    @property
+    def rows(self) -> str:
+        return self._ways[self._current][2]
+
+    def next_after(self, refused: int) -> bool:
+        """Go on to the next way, unless another unit already did; False when there is none left."""
+        if self._current == refused and refused + 1 < len(self._ways):
+            self._current = refused + 1
+        return self._current != refused
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The values that a unit's requests are filled with, and what they stamp on its rows."""
+
+    values: Values
+    stamp: dict[str, Any]
+    number: int = 0
+    of: int = 1
+
+
+def _pages(api: Api, stream: Stream, day: Window | None, ways: _Ways) -> Iterator[tuple[Page, _Asked]]:
+    asked = list(_units(api, stream, day))
+    units = [Unit(_reader(api, stream, ways, unit)) for unit in asked]
+    return in_order(units, min(api.connection.parallel, max(len(units), _parallel_pages(api, stream))))
+
+
+def _parallel_pages(api: Api, stream: Stream) -> int:
+    return api.connection.parallel if getattr(stream.paging, "total", None) else 1
+
+
+def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
+    """One unit per slice of the window and parent row."""
+    windows: list[Values] = [{}]
+    if day and stream.window:
+        spec = stream.window
+        wide = day.widened(spec.widen)
+        windows = [
+            {
+                "since": window.since(part, spec.format),
+                "until": window.until(part, spec.format, inclusive=spec.inclusive),
+            }
+            for part in wide.slices(spec.longest)
+        ]
+    parents = _parents(api, stream)
+    both = list(itertools.product(windows, parents))
+    for number, (times, (parent, stamp)) in enumerate(both):
+        yield _Asked({**api.connection.values, **times, **parent}, stamp, number, len(both))
+
+
+def _parents(api: Api, stream: Stream) -> list[tuple[Values, dict[str, Any]]]:
+    """(placeholder values, stamp) of every parent row; one empty pair without fan-out."""
+    if stream.each is None:
+        return [({}, {})]
+    parent_stream = api.source.stream(stream.each.stream)
+    lookups = {name: (spec, _lookup(api, spec)) for name, spec in stream.each.lookup.items()}
+    parents = []
+    for row in _rows(api, parent_stream):
+        stamp = {column: row[name] for column, name in stream.each.stamp.items()}
+        for column, (_, found) in lookups.items():
+            stamp[column] = found.get(row[parent_stream.key[0]])
+        if stream.zone in stamp:
+            stamp[stream.zone] = zones.iana(stamp[stream.zone] or api.source.timezone)
+        parents.append(({f"each.{name}": value for name, value in row.items()}, stamp))
+    return parents
+
+
+def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
+    try:
+        rows = _rows(api, api.source.stream(spec.stream))
+    except ApiError as error:
+        if spec.optional and error.status in (403, 404):
+            log.warning("going without %s: %s", spec.stream, error)
+            return {}
+        raise
+    return {row[spec.key]: row[spec.value] for row in rows}
+
+
+def _rows(api: Api, stream: Stream) -> list[dict[str, Any]]:
+    """The rows of a plain list, by column name, in the types of the JSON."""
+    rows = []
+    for page, _ in _pages(api, stream, None, _Ways(stream)):
+        for raw in page.rows:
+            row = {name: _first(raw, paths) for name, paths, _ in stream.field_columns()}
+            if row[stream.key[0]] is None:
+                raise ApiError(f"{api.source.source}/{stream.name}: a row has no {stream.key[0]}", status=200)
+            rows.append(row)
+    return rows
+
+
+def _first(raw: msgspec.Raw, paths: list[str]) -> Any:
+    return next((value for path in paths if (value := answers.value_at(raw, path)) is not None), None)
+
+
+def _reader(
+    api: Api, stream: Stream, ways: _Ways, asked: _Asked
+) -> Callable[[Unit[tuple[Page, _Asked]]], Iterator[tuple[Page, _Asked]]]:
+    """The work of one unit: its pages in order; what can be read in parallel becomes units behind it."""
+
+    def read(unit: Unit[tuple[Page, _Asked]]) -> Iterator[tuple[Page, _Asked]]:
+        pager: Pager = paginate.pager(stream.paging)
+        request: Values | Rest | None = next(pager)
+        while request is not None:
+            if isinstance(request, Rest):
+                unit.following.extend(_rest(api, stream, ways, asked, request))
+                return
+            page = _page(api, stream, ways, asked, request)
+            yield page, asked
+            request = _advance(pager, page, stream)
+
+    return read
+
+
+def _rest(api: Api, stream: Stream, ways: _Ways, asked: _Asked, rest: Rest) -> Iterator[Unit[tuple[Page, _Asked]]]:
+    counted: list[int] = []
+
+    def reader(values: Values) -> Callable[[Any], Iterator[tuple[Page, _Asked]]]:
+        def read(unit: Any) -> Iterator[tuple[Page, _Asked]]:
+            page = _page(api, stream, ways, asked, values)
+            counted.append(len(page.rows))
+            if len(counted) == len(rest.requests):
+                paginate.check_total(rest, sum(counted))
+            yield page, asked
+
+        return read
+
+    if not rest.requests:
+        paginate.check_total(rest, 0)
+    for values in rest.requests:
+        yield Unit(reader(values))
+
+
+def _advance(pager: Pager, page: Page, stream: Stream) -> Values | Rest | None:
+    try:
+        return pager.send(page)
+    except StopIteration:
+        return None
+    except EtlError as error:
+        raise type(error)(f"{stream.name}: {error}") from None
+
+
+def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) -> Page:
+    while True:
+        way = ways.current
+        request = _request(api, stream, ways, {**asked.values, **values})
+        try:
+            answer = api.client.send(request)
+            break
+        except ApiError as error:
+            if error.status not in (403, 404) or not ways.next_after(way):
+                raise
+            log.warning("%s; asking another way: %s", error, ways.path)
+    try:
+        rows = [msgspec.Raw(answer.body)] if stream.one else answers.rows_at(answer.body, ways.rows)
+    except answers.NotJson as error:
+        raise ApiUnavailable(redact.scrub(f"{request.label}: {error}")) from None
+    return Page(answer.body, rows, asked.stamp)
+
+
+def _request(api: Api, stream: Stream, ways: _Ways, values: Values) -> Request:
+    """The request, labelled by its path template and its parameters: enough to find it, and no secret."""
+    params = template.params(ways.params, values)
+    headers, body = {}, None
+    if stream.json_body is not None:
+        headers["Content-Type"] = "application/json"
+        body = msgspec.json.encode(template.filled(stream.json_body, values))
+    elif stream.form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded; charset=UTF-8"
+        body = urlencode(template.params(stream.form, values)).encode()
+    shown = " ".join(f"{name}={value}" for name, value in params)
+    return Request(
+        method=stream.method,
+        path=template.path(ways.path, values),
+        label=redact.scrub(f"{stream.method} {ways.path} {shown}".strip()),
+        params=params,
+        headers=headers,
+        body=body,
+        bucket=stream.bucket,
+        errors=stream.errors or api.source.errors,
+    )
+
+
+@dataclass
+class _Progress:
+    """A log line at a steady pace while a long extract runs."""
+
+    name: str
+    started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def report(self, pages: int, rows: int, unit: _Asked) -> None:
+        now = time.monotonic()
+        if now - self.last < PROGRESS_SECONDS:
+            return
+        self.last = now
+        elapsed = now - self.started
+        done = unit.number + 1
+        eta = f", about {elapsed / done * (unit.of - done):.0f} s left" if unit.of > 1 else ""
+        log.info(
+            "%s: %d pages, %d rows, %.0f rows/s, part %d of %d%s",
+            *(self.name, pages, rows, rows / elapsed, done, unit.of, eta),
+        )
+
+
+def check_access(api: Api) -> None:
+    """One cheap call, if the source declares one. Raises EtlError when it is refused."""
+    if api.source.check:
+        api.client.send(Request("GET", api.source.check, f"GET {api.source.check}"))

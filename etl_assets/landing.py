@@ -1,0 +1,250 @@
+"""The landing: where raw answers and clean files lie, each set of files sealed by a manifest.
+
+A folder per (layer, source, stream, partition). Data files are written under a temporary name, made durable,
+and renamed to a name that holds their digest; the manifest comes last and replaces the one before in one
+step. So a reader sees the old set or the new one, never a part: what no manifest names does not exist.
+Superseded and abandoned files are removed a day later, when no reader can still be at them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from etl_assets.errors import LandingError
+
+MANIFEST = "manifest.json"
+KEEP_UNREFERENCED_SECONDS = 24 * 3600
+_PART_BYTES = 16 << 20  # uncompressed; several parts are read in parallel
+_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a set."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What makes a set of files complete, and where it came from. Times are ISO 8601 in UTC."""
+
+    layer: str
+    source: str
+    stream: str
+    partition: str | None
+    window: tuple[str, str] | None
+    rows: int
+    files: tuple[DataFile, ...]
+    run_id: str
+    code_version: str
+    created_at: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The manifest as a JSON document."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Manifest":
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
+        tree = json.loads(text)
+        tree["files"] = tuple(DataFile(**entry) for entry in tree["files"])
+        tree["window"] = tuple(tree["window"]) if tree["window"] else None
+        return cls(**tree)
+
+
+class Folder:
+    """One set of files in a local landing."""
+
+    def __init__(self, root: str | Path, layer: str, source: str, stream: str, day: date | None) -> None:
+        """`day` is the partition; None for a snapshot."""
+        self.partition = day.isoformat() if day else None
+        self.path = Path(root) / layer / source / stream / (self.partition or "snapshot")
+        self._identity = (layer, source, stream, self.partition)
+
+    @property
+    def uri(self) -> str:
+        """Where the set is, for people."""
+        return str(self.path)
+
+    def manifest(self) -> Manifest:
+        """The manifest of the complete set. Raises LandingError when there is none or it is unreadable."""
+        file = self.path / MANIFEST
+        try:
+            manifest = Manifest.from_json(file.read_bytes())
+        except FileNotFoundError:
+            layer = self._identity[0]
+            raise LandingError(f"{file}: no complete {layer} files; materialise the {layer} asset") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LandingError(f"{file}: not a readable manifest: {error}") from None
+        if (manifest.layer, manifest.source, manifest.stream, manifest.partition) != self._identity:
+            raise LandingError(f"{file}: belongs to {manifest.source}/{manifest.stream} {manifest.partition}")
+        return manifest
+
+    def files(self, manifest: Manifest) -> list[Path]:
+        """Local paths of the manifest's files, each checked for size and digest. Raises LandingError."""
+        return [self._checked(entry) for entry in manifest.files]
+
+    def new_file(self) -> Path:
+        """A fresh temporary path in the folder, on the file system where the file will stay."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self.path / f".tmp-{uuid.uuid4().hex}"
+
+    def keep(self, file: Path, name: str, suffix: str, rows: int) -> DataFile:
+        """Make a file written at `new_file()` durable under `<name>-<digest><suffix>`."""
+        with file.open("rb+") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            os.fsync(handle.fileno())
+        final = f"{name}-{digest[:16]}{suffix}"
+        size = file.stat().st_size
+        os.replace(file, self.path / final)
+        # Kept equal content keeps its old age otherwise, and could be swept away under the new manifest.
+        os.utime(self.path / final)
+        return DataFile(final, size, digest, rows)
+
+    def seal(self, manifest: Manifest) -> None:
+        """Put the manifest in force: from here on its files are the set."""
+        temporary = self.new_file()
+        with temporary.open("wb") as handle:
+            handle.write(manifest.to_json())
+            handle.flush()
+            os.fsync(handle.fileno())
+        _sync_folder(self.path)
+        os.replace(temporary, self.path / MANIFEST)
+        _sync_folder(self.path)
+        self._sweep(manifest)
+
+    def _checked(self, entry: DataFile) -> Path:
+        file = self.path / entry.name
+        try:
+            with file.open("rb") as handle:
+                intact = (
+                    os.fstat(handle.fileno()).st_size == entry.bytes
+                    and hashlib.file_digest(handle, "sha256").hexdigest() == entry.sha256
+                )
+        except OSError as error:
+            raise LandingError(f"{file}: named by the manifest, but {error.strerror}; extract again") from None
+        if not intact:
+            raise LandingError(f"{file}: size or digest differ from the manifest; extract again")
+        return file
+
+    def _sweep(self, manifest: Manifest) -> None:
+        named = {entry.name for entry in manifest.files} | {MANIFEST}
+        limit = time.time() - KEEP_UNREFERENCED_SECONDS
+        for file in self.path.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another run sweeps the same folder
+                if file.name not in named and file.stat().st_mtime < limit:
+                    shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+@dataclass
+class RawWriter:
+    """Writes pages into compressed parts: one JSON object per page, around the answer as it was received.
+
+    The answer stands under `body`, or under `empty` when it has no rows: an empty answer need not have the
+    shape of the others.
+    """
+
+    folder: Folder
+    pages: int = 0
+    rows: int = 0
+    largest_page: int = 0
+    files: list[DataFile] = field(default_factory=list)
+    _part: "_Part | None" = None
+
+    def add(self, body: bytes, rows: int, stamp: Mapping[str, Any]) -> None:
+        """Append one page. `body` is one JSON value; `stamp` holds what the request knows of its rows."""
+        if self._part is None:
+            self._part = _Part(self.folder.new_file())
+        head = _head(self.pages, stamp, rows)
+        self._part.write(head + body + b"}\n", rows)
+        self.pages += 1
+        self.rows += rows
+        self.largest_page = max(self.largest_page, len(body) + len(head) + 16)
+        if self._part.size >= _PART_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Close the part being written, if any."""
+        if self._part is not None:
+            self._part.close()
+            name = f"part-{len(self.files):05d}"
+            self.files.append(self.folder.keep(self._part.path, name, ".json.zst", self._part.rows))
+            self._part = None
+
+    def abandon(self) -> None:
+        """Remove what is not finished."""
+        if self._part is not None:
+            self._part.close()
+            self._part.path.unlink(missing_ok=True)
+            self._part = None
+
+
+class _Part:
+    def __init__(self, path: Path) -> None:
+        self.path, self.size, self.rows = path, 0, 0
+        self._file: BinaryIO = path.open("wb")
+        self._stream = zstandard.ZstdCompressor(level=_LEVEL).stream_writer(self._file)
+
+    def write(self, data: bytes, rows: int) -> None:
+        self._stream.write(data)
+        self.size += len(data)
+        self.rows += rows
+
+    def close(self) -> None:
+        self._stream.close()  # type: ignore[no-untyped-call]
+        self._file.close()
+
+
+@contextlib.contextmanager
+def raw_writer(folder: Folder) -> Iterator[RawWriter]:
+    """A writer whose unfinished part is removed when the block fails. OSError becomes LandingError."""
+    writer = RawWriter(folder)
+    try:
+        yield writer
+        writer.finish()
+    except OSError as error:
+        raise LandingError(f"{folder.uri}: cannot be written: {error.strerror or error}") from None
+    finally:
+        writer.abandon()
+
+
+def pages(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """(stamp, body) of every page of a raw part, the body byte for byte as it was received."""
+    with file.open("rb") as handle:
+        data = zstandard.ZstdDecompressor().stream_reader(handle).read().decode()
+    decoder, position = json.JSONDecoder(), 0
+    while position < len(data):
+        tree, end = decoder.raw_decode(data, position)
+        head = _head(tree["page"], tree["stamp"], "body" in tree)
+        body = data[position + len(head.decode()) : end - 1]
+        yield tree["stamp"], body.encode()
+        position = end + 1
+
+
+def _head(page: int, stamp: Mapping[str, Any], rows: int) -> bytes:
+    head = json.dumps({"page": page, "stamp": stamp}, ensure_ascii=False)[:-1]
+    return f'{head}, "{"body" if rows else "empty"}": '.encode()
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

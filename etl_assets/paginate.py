@@ -1,0 +1,160 @@
+"""How a long list is read page by page, with guards against lists that never end.
+
+A pager is a generator: it yields the placeholder values of the next request and receives the page that came
+back. A yielded list asks for several pages at once, which may be fetched in parallel. The values that a
+stream file may use are `page`, `offset`, `size`, `last` and `cursor`.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from etl_assets import answers
+from etl_assets.errors import PagingError, RetryableError
+from etl_assets.spec import Cursor, Keyset, Offset, OnePage, PageNumber, Paging
+
+MOST_PAGES = 100_000
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer: its body, the undecoded rows in it, and what the request knew about them."""
+
+    body: bytes
+    rows: list[msgspec.Raw]
+    stamp: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Requests that do not depend on each other's answers: the remaining pages of a list."""
+
+    requests: list[Values]
+    rows: int
+
+
+Pager = Generator[Values | Rest, Page, None]
+
+
+def pager(paging: Paging) -> Pager:
+    """The pager of a stream's `paging`. Raises PagingError while reading when the list cannot end well."""
+    match paging:
+        case OnePage():
+            return _one()
+        case PageNumber():
+            return _page_number(paging)
+        case Offset():
+            return _offset(paging)
+        case Keyset():
+            return _keyset(paging)
+        case Cursor():
+            return _cursor(paging)
+
+
+def _one() -> Pager:
+    yield {}
+
+
+def _page_number(paging: PageNumber) -> Pager:
+    base = {"size": paging.size}
+    first = yield {**base, "page": paging.start}
+    if paging.total:
+        total = _total(first, paging.total)
+        numbers = range(paging.start + 1, paging.start + _page_count(total, paging.size))
+        yield Rest([{**base, "page": number} for number in numbers], total - len(first.rows))
+        return
+    page = first
+    for number in range(paging.start + 1, paging.start + MOST_PAGES):
+        if not _has_more(page, paging):
+            return
+        page, before = (yield {**base, "page": number}), page
+        _refuse_repetition(page, before)
+    raise PagingError(f"more than {MOST_PAGES} pages")
+
+
+def _has_more(page: Page, paging: PageNumber) -> bool:
+    if paging.more is None:
+        return len(page.rows) >= paging.size
+    flag = answers.value_at(page.body, paging.more)
+    if flag is None:
+        raise PagingError(f"the answer has no {paging.more!r}, which tells whether there are more pages")
+    more = str(flag).lower() in ("true", "1")
+    if more and not page.rows:
+        raise PagingError(f"an empty page says {paging.more!r}: there are more")
+    return more
+
+
+def _offset(paging: Offset) -> Pager:
+    base = {"size": paging.size}
+    page = yield {**base, "offset": 0}
+    if paging.total:
+        total = _total(page, paging.total)
+        offsets = range(paging.size, total, paging.size)
+        yield Rest([{**base, "offset": offset} for offset in offsets], total - len(page.rows))
+        return
+    for number in range(1, MOST_PAGES):
+        if len(page.rows) < paging.size:
+            return
+        page, before = (yield {**base, "offset": number * paging.size}), page
+        _refuse_repetition(page, before)
+    raise PagingError(f"more than {MOST_PAGES} pages")
+
+
+def _keyset(paging: Keyset) -> Pager:
+    last: Any = None
+    for _ in range(MOST_PAGES):
+        page = yield {"size": paging.size, "last": last}
+        if not page.rows:
+            return
+        reached = answers.value_at(page.rows[-1], paging.column)
+        if reached is None:
+            raise PagingError(f"the last row of a page has no {paging.column!r} to go on from")
+        if len(page.rows) < paging.size or (paging.inclusive and reached == last and len(page.rows) == 1):
+            return
+        if reached == last:
+            raise PagingError(f"{paging.column!r} stays at {last!r}: the page after it is the same again")
+        last = reached
+    raise PagingError(f"more than {MOST_PAGES} pages")
+
+
+def _cursor(paging: Cursor) -> Pager:
+    seen: set[str] = set()
+    token: Any = None
+    for _ in range(MOST_PAGES):
+        page = yield {"size": paging.size, "cursor": token}
+        token = answers.value_at(page.body, paging.next)
+        if token in (None, ""):
+            return
+        if str(token) in seen:
+            raise PagingError(f"the page token {token!r} came a second time")
+        seen.add(str(token))
+    raise PagingError(f"more than {MOST_PAGES} pages")
+
+
+def _total(page: Page, path: str) -> int:
+    total = answers.value_at(page.body, path)
+    try:
+        return int(total)
+    except (TypeError, ValueError):
+        raise PagingError(f"the answer has no row total at {path!r}: {total!r}") from None
+
+
+def _page_count(total: int, size: int) -> int:
+    return max(-(-total // size), 1)
+
+
+def _refuse_repetition(page: Page, before: Page) -> None:
+    if page.rows and page.body == before.body:
+        raise PagingError("two pages in a row are the same: the API ignores the page parameter")
+
+
+def check_total(rest: Rest, rows: int) -> None:
+    """Raises RetryableError unless the remaining pages brought the rows that the total promised."""
+    if rows != rest.rows:
+        raise RetryableError(
+            f"the API promised {rest.rows} further rows and gave {rows}: the list changed while it was read"
+        )

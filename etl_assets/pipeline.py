@@ -1,0 +1,96 @@
+"""The three steps of a stream and a day, as plain functions of the settings.
+
+This is what orchestration calls; it knows where things lie, and nothing about who calls it.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+
+from etl_assets.clean import Cleaned
+from etl_assets.clean import clean as clean_files
+from etl_assets.extract import Api, Extracted, open_api
+from etl_assets.extract import extract as extract_pages
+from etl_assets.landing import Folder
+from etl_assets.settings import Settings, connection, plain_values
+from etl_assets.spec import Source, Stream, load_sources
+from etl_assets.verify import Findings
+from etl_assets.verify import inspect as inspect_files
+from etl_assets.warehouse.duckdb import DuckDbWarehouse, Loaded
+from etl_assets.window import Window
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The steps, bound to one set of settings. Clients are opened when first needed."""
+
+    settings: Settings
+
+    @classmethod
+    def from_environment(cls) -> "Pipeline":
+        """The pipeline of the current environment."""
+        return cls(Settings.read())
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """Every declared source by name."""
+        return load_sources(self.settings.sources_dir)
+
+    @cached_property
+    def warehouse(self) -> DuckDbWarehouse:
+        """Where tables are."""
+        settings = self.settings
+        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, settings.duckdb_memory_mb)
+
+    def api(self, source: Source) -> Api:
+        """The source's API. Raises SettingError when a variable of the source is missing."""
+        return open_api(source, connection(source), self.settings)
+
+    def folder(self, layer: str, source: Source, stream: Stream, day: Window | None) -> Folder:
+        """Where the files of one layer, stream and day lie."""
+        return Folder(self.settings.landing, layer, source.source, stream.name, day.day if day else None)
+
+    def extract(self, api: Api, stream: Stream, day: Window | None, run_id: str) -> Extracted:
+        """API to raw files."""
+        folder = self.folder("raw", api.source, stream, day)
+        done = extract_pages(api, stream, day, folder, run_id)
+        log.info(
+            "raw: %d rows in %d requests, %.1f s, to %s",
+            *(done.manifest.rows, done.requests, done.seconds, done.uri),
+        )
+        return done
+
+    def clean(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Cleaned:
+        """Raw files to typed Parquet."""
+        done = clean_files(
+            source,
+            stream,
+            day,
+            values=plain_values(source),
+            raw=self.folder("raw", source, stream, day),
+            into=self.folder("clean", source, stream, day),
+            run_id=run_id,
+            memory_mb=self.settings.duckdb_memory_mb,
+        )
+        log.info(
+            "clean: %d rows fit, %d quarantined, %d duplicates, %d of other days, %.1f s",
+            *(done.manifest.rows, done.rows_quarantined, done.rows_duplicate, done.rows_outside, done.seconds),
+        )
+        return done
+
+    def inspect(self, source: Source, stream: Stream, day: Window | None) -> Findings:
+        """What is in the clean set, as its reader finds it."""
+        return inspect_files(stream, self.folder("clean", source, stream, day))
+
+    def load(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Loaded:
+        """Typed Parquet to the table."""
+        folder = self.folder("clean", source, stream, day)
+        done = self.warehouse.load(source, stream, day.day if day else None, folder, run_id)
+        log.info(
+            "warehouse: %s %s %d rows, %d in the table, %.1f s",
+            *(done.table, "has taken" if done.changed else "already held", done.rows),
+            *(done.rows_in_table, done.seconds),
+        )
+        return done

@@ -1,0 +1,112 @@
+"""Work in parallel, results in order, memory bounded.
+
+Units of work stand in a line. Workers start them from the front; each unit produces items, and may at its
+end put further units right behind itself. The caller receives all items in the order of the line, whatever
+finished first. No worker runs further ahead of the caller than a fixed number of units.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from queue import Full, Queue
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+_AHEAD_PER_WORKER = 2
+_ITEMS_PER_UNIT = 2
+_CHECK_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 5.0
+
+
+@dataclass
+class Unit(Generic[Item]):
+    """A piece of work: `work` yields items, and may append to `following` what comes next in order."""
+
+    work: Callable[["Unit[Item]"], Iterator[Item]]
+    following: list["Unit[Item]"] = field(default_factory=list)
+    queue: Queue[object] = field(default_factory=lambda: Queue(_ITEMS_PER_UNIT))
+
+
+class _Stopped(Exception):
+    """The caller went away; the worker ends."""
+
+
+_END = object()
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: BaseException
+
+
+def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
+    """The items of all units, in order. An error of a unit is raised in its place and ends the rest."""
+    line = deque(units)
+    line_lock = threading.Lock()
+    ahead = threading.Semaphore(workers * _AHEAD_PER_WORKER)
+    stopped = threading.Event()
+    idle = threading.Event()
+    unfinished = len(line)
+
+    def put(unit: Unit[Item], item: object) -> None:
+        while not stopped.is_set():
+            try:
+                return unit.queue.put(item, timeout=_CHECK_SECONDS)
+            except Full:
+                continue
+        raise _Stopped
+
+    def take() -> Unit[Item] | None:
+        while not stopped.is_set() and not idle.is_set():
+            if ahead.acquire(timeout=_CHECK_SECONDS):
+                with line_lock:
+                    if line:
+                        return line.popleft()
+                ahead.release()
+                idle.wait(_CHECK_SECONDS / 10)
+        return None
+
+    def run() -> None:
+        nonlocal unfinished
+        while (unit := take()) is not None:
+            try:
+                for item in unit.work(unit):
+                    put(unit, item)
+                with line_lock:
+                    line.extendleft(reversed(unit.following))
+                    unfinished += len(unit.following) - 1
+                    if unfinished == 0:
+                        idle.set()
+                put(unit, _END)
+            except _Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
+                try:
+                    put(unit, _Failure(error))
+                except _Stopped:
+                    return
+
+    def drain(unit: Unit[Item]) -> Iterator[Item]:
+        while (item := unit.queue.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item  # type: ignore[misc]
+        ahead.release()
+        for following in unit.following:
+            yield from drain(following)
+
+    order = list(line)
+    if not order:
+        return
+    threads = [threading.Thread(target=run, daemon=True, name=f"fetch-{n}") for n in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for unit in order:
+            yield from drain(unit)
+    finally:
+        stopped.set()
+        for thread in threads:  # one that sleeps before a retry ends by itself after it
+            thread.join(_LAST_WORDS_SECONDS)

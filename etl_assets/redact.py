@@ -1,0 +1,93 @@
+"""Keeps secrets out of every text: by value, not by guessing from names.
+
+A secret is registered once, when it is read from the environment or received from an API. From then on
+`scrub` replaces it in any text or bytes: as it is, percent-encoded, JSON-escaped and in base64 (alone or
+inside a longer base64 text, at each of the three alignments). `install` puts the same replacement under
+every logger of the process.
+"""
+
+import base64
+import html
+import json
+import logging
+import re
+import threading
+import urllib.parse
+
+MASK = "***"
+_SHORTEST_FRAGMENT = 8  # a base64 fragment shorter than this would match innocent text
+
+_lock = threading.Lock()
+_forms: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+_bytes_pattern: re.Pattern[bytes] | None = None
+
+
+def register(secret: str) -> None:
+    """Remember a secret value for `scrub`. Empty values are ignored; registering twice is harmless."""
+    global _pattern, _bytes_pattern
+    secret = secret.strip()
+    if not secret:
+        return
+    forms = _forms_of(secret)
+    with _lock:
+        if forms <= _forms:
+            return
+        _forms.update(forms)
+        longest_first = sorted(_forms, key=len, reverse=True)
+        _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        _bytes_pattern = re.compile(b"|".join(re.escape(form.encode()) for form in longest_first))
+
+
+def scrub(text: str) -> str:
+    """The text with every registered secret replaced by `***`."""
+    return _pattern.sub(MASK, text) if _pattern else text
+
+
+def scrub_bytes(data: bytes) -> bytes:
+    """The bytes with every registered secret replaced; the same object when there is none."""
+    if _bytes_pattern is None or _bytes_pattern.search(data) is None:
+        return data
+    return _bytes_pattern.sub(MASK.encode(), data)
+
+
+def install() -> None:
+    """Scrub every log record of this process, whichever logger it comes from. Idempotent."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "scrubs", False):
+        return
+
+    def scrubbed(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        if _pattern is not None:
+            message = record.getMessage()
+            clean = scrub(message)
+            if clean != message:
+                record.msg, record.args = clean, ()
+        return record
+
+    scrubbed.scrubs = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(scrubbed)
+
+
+def _forms_of(secret: str) -> set[str]:
+    forms = {
+        secret,
+        urllib.parse.quote(secret, safe=""),
+        urllib.parse.quote(secret),
+        urllib.parse.quote_plus(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        html.escape(secret),
+    }
+    raw = secret.encode()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        forms.add(encode(raw).decode())
+        for shift in range(3):
+            # The characters that depend on the secret alone, when it starts `shift` bytes into a triple.
+            inner = encode(b"\0" * shift + raw).decode().rstrip("=")
+            fragment = inner[(0, 2, 3)[shift] : len(inner) - (1 if (shift + len(raw)) % 3 else 0)]
+            if len(fragment) >= _SHORTEST_FRAGMENT:
+                forms.add(fragment)
+    return {form for form in forms if form}

@@ -1,0 +1,158 @@
+"""Everything that comes from the environment, read in one place.
+
+Variables of the process win over those of a `.env` file in the working directory; an empty variable
+counts as unset. Each setting is listed with a comment in `.env.example`.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from etl_assets import redact
+from etl_assets.errors import SettingError
+from etl_assets.spec import Source
+
+Environment = Mapping[str, str]
+
+
+def environment() -> Environment:
+    """The variables of `.env` and of the process, without the empty ones."""
+    merged = {**dotenv_values(Path.cwd() / ".env"), **os.environ}
+    return {name: value for name, value in merged.items() if value}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Deadlines of one request in seconds: to connect, between two reads, and for all attempts together."""
+
+    connect: float
+    read: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings that do not belong to one source."""
+
+    data_dir: Path
+    landing: str
+    warehouse: str
+    duckdb_path: Path
+    sources_dir: Path | None
+    retry_base_seconds: float
+    timeouts: Timeouts
+    max_response_bytes: int
+    duckdb_lock_seconds: float
+    duckdb_memory_mb: int
+
+    @classmethod
+    def read(cls, env: Environment | None = None) -> "Settings":
+        """Settings of the environment. Raises SettingError naming a variable that does not parse."""
+        env = environment() if env is None else env
+        data_dir = Path(env.get("ETL_DATA_DIR", "./data"))
+        sources_dir = env.get("ETL_SOURCES_DIR")
+        settings = cls(
+            data_dir=data_dir,
+            landing=env.get("ETL_LANDING", str(data_dir / "landing")),
+            warehouse=env.get("ETL_WAREHOUSE", "duckdb"),
+            duckdb_path=Path(env.get("DUCKDB_PATH", str(data_dir / "warehouse.duckdb"))),
+            sources_dir=Path(sources_dir) if sources_dir else None,
+            retry_base_seconds=_number(env, "ETL_RETRY_BASE_SECONDS", 1.0),
+            timeouts=Timeouts(
+                connect=_number(env, "ETL_CONNECT_TIMEOUT_SECONDS", 10.0),
+                read=_number(env, "ETL_READ_TIMEOUT_SECONDS", 60.0),
+                total=_number(env, "ETL_TOTAL_TIMEOUT_SECONDS", 600.0),
+            ),
+            max_response_bytes=int(_number(env, "ETL_MAX_RESPONSE_MB", 256) * 1_000_000),
+            duckdb_lock_seconds=_number(env, "DUCKDB_LOCK_TIMEOUT_SECONDS", 300.0),
+            duckdb_memory_mb=int(_number(env, "ETL_DUCKDB_MEMORY_MB", 250)),
+        )
+        if settings.warehouse != "duckdb":
+            raise SettingError(f"ETL_WAREHOUSE: {settings.warehouse!r} is not known; use duckdb")
+        if "://" in settings.landing:
+            raise SettingError("ETL_LANDING: only a local folder is supported")
+        return settings
+
+
+def plain_values(source: Source, env: Environment | None = None) -> dict[str, str]:
+    """The source's settings that are no secrets and have a value: steps without the API need only these."""
+    env = environment() if env is None else env
+    values = {name: env.get(name, declared.default) for name, declared in source.settings.items()}
+    return {n: value for n, value in values.items() if value is not None and not source.settings[n].secret}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a client needs to know to reach one source: where, and with which values."""
+
+    base_url: str
+    values: Mapping[str, str]
+    parallel: int
+
+
+def connection(source: Source, env: Environment | None = None) -> Connection:
+    """Address and values of a source, its secrets registered for redaction.
+
+    Raises SettingError that names every missing variable and says where to get it.
+    """
+    env = environment() if env is None else env
+    values = {name: env.get(name, declared.default) for name, declared in source.settings.items()}
+    for name, declared in source.settings.items():
+        if declared.secret and (value := values[name]):
+            redact.register(value)
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        hints = "\n".join(f"  {name}: {source.settings[name].help}" for name in missing)
+        raise SettingError(f"{source.title} needs variables that are not set (see .env.example):\n{hints}")
+    for name, value in values.items():
+        if source.settings[name].secret and not (value or "").isprintable():
+            raise SettingError(f"{name}: the value holds a control character, such as a line break")
+    parallel = int(_number(env, f"{source.source.upper()}_PARALLEL", source.limits.parallel))
+    return Connection(
+        base_url=_base_url(source, env),
+        values={name: value for name, value in values.items() if value is not None},
+        parallel=min(max(parallel, 1), 64),
+    )
+
+
+def reload_days(source: Source, env: Environment | None = None) -> int:
+    """Days that each daily run of the source loads again."""
+    env = environment() if env is None else env
+    return max(int(_number(env, f"{source.source.upper()}_RELOAD_DAYS", source.reload_days)), 1)
+
+
+def _base_url(source: Source, env: Environment) -> str:
+    name = source.base_url_variable
+    parts = urlsplit(env.get(name, source.base_url))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingError(f"{name}: give scheme and host, such as {source.base_url}")
+    if parts.username or parts.password or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise SettingError(f"{name}: give scheme and host only, such as {source.base_url}")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise SettingError(f"{name}: http:// is accepted for this machine only; use https://")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _number(env: Environment, name: str, default: float) -> float:
+    text = env.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingError(f"{name}: {text!r} is not a number") from None
+    if not 0 <= value < float("inf"):
+        raise SettingError(f"{name}: {text!r} is out of range")
+    return value

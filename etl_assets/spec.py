@@ -1,0 +1,638 @@
+"""The model of a stream file: what a source is, and what each of its streams asks, keeps and promises.
+
+One YAML file describes one source. Reading is strict: an unknown key, a wrong type or a reference to
+nothing is a `StreamFileError` that names file, stream and key. docs/streams.md explains every key.
+What to put here: the vocabulary and its consistency rules. What to keep out: how any of it is carried out.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import date, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from etl_assets.errors import StreamFileError
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
+_SIMPLE_TYPES = {
+    "string": "VARCHAR",
+    "integer": "BIGINT",
+    "number": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "datetime": "TIMESTAMP",
+    "json": "JSON",
+}
+_DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
+_DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_RATE = re.compile(r"(\d+)/(\d+)s")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra"}
+
+
+def snake(path: str) -> str:
+    """Column name of a JSON path: `task.externalLink.caption` -> `task_external_link_caption`."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", path)
+    spaced = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", spaced)
+    return re.sub(r"[^0-9A-Za-z]+", "_", spaced).lower().strip("_") or "_"
+
+
+def _type_name(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f"a column type is a word, not {value!r}")
+    if decimal := _DECIMAL.fullmatch(value):
+        precision, scale = int(decimal[1]), int(decimal[2])
+        if not 1 <= precision <= 38 or scale > precision:
+            raise ValueError(f"{value} is out of range: decimal(p,s) takes 1 <= p <= 38 and s <= p")
+        return f"decimal({precision},{scale})"
+    if value not in _SIMPLE_TYPES:
+        known = ", ".join([*_SIMPLE_TYPES, "decimal(p,s)"])
+        raise ValueError(f"unknown column type {value!r}; one of: {known}")
+    return value
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+        return timedelta(**{unit: int(match[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError(f"{value!r} is not a duration such as 30s, 15m, 6h or 7d")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _zone(value: object) -> object:
+    try:
+        ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Tokyo") from None
+    return value
+
+
+TypeName = Annotated[str, BeforeValidator(_type_name)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Zone = Annotated[str, BeforeValidator(_zone)]
+Name = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+Paths = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Model(BaseModel):
+    """Strict and frozen: unknown keys and silently converted values are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Setting(Model):
+    """An environment variable that the source needs."""
+
+    help: str = Field(description="Where to get the value; shown when it is missing.")
+    secret: bool = Field(False, description="Never shown or written anywhere.")
+    default: str | None = Field(None, description="Value when the variable is unset.")
+
+
+class Rate(Model):
+    """At most `count` requests in any `seconds`."""
+
+    count: int = Field(gt=0)
+    seconds: int = Field(gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            if not (match := _RATE.fullmatch(value)):
+                raise ValueError(f"{value!r} is not a rate such as 5/1s or 100/60s")
+            return {"count": int(match[1]), "seconds": int(match[2])}
+        return value
+
+
+class Limits(Model):
+    """What the API permits one credential, held across all processes of a machine."""
+
+    parallel: int = Field(1, ge=1, le=64, description="Requests in flight at once.")
+    rates: dict[str, list[Rate]] = Field(
+        default_factory=dict,
+        description="Rates per bucket, each such as 5/1s; streams use the bucket `default` unless they name one.",
+    )
+
+
+class NoAuth(Model):
+    """No credential."""
+
+    type: Literal["none"] = "none"
+
+
+class BearerAuth(Model):
+    """`Authorization: Bearer <token>`."""
+
+    type: Literal["bearer"]
+    token: str = Field(description="Name of the setting that holds the token.")
+
+
+class HeaderAuth(Model):
+    """A header of your choice."""
+
+    type: Literal["header"]
+    name: str = Field(description="Header name.")
+    value: str = Field(description='Header value with placeholders, such as "Token {EXAMPLE_KEY}".')
+
+
+class QueryAuth(Model):
+    """A query parameter."""
+
+    type: Literal["query"]
+    name: str = Field(description="Parameter name.")
+    value: str = Field(description='Parameter value with placeholders, such as "{EXAMPLE_KEY}".')
+
+
+Auth = Annotated[NoAuth | BearerAuth | HeaderAuth | QueryAuth, Field(discriminator="type")]
+
+
+class Errors(Model):
+    """Errors that arrive inside an answer with HTTP status 200."""
+
+    code: str = Field(description="Path of the error code in the answer.")
+    ok: list[str | int] = Field(description="Codes that mean success, compared as text.")
+    message: str | None = Field(None, description="Path of the human-readable message.")
+    retry: list[str | int] = Field(default_factory=list, description="Codes worth a retry with backoff.")
+    reauth: list[str | int] = Field(default_factory=list, description="Codes that mean the credential has expired.")
+
+
+class OnePage(Model):
+    """The whole list comes in one answer."""
+
+    type: Literal["none"] = "none"
+
+
+class PageNumber(Model):
+    """`{page}` counts up; the answer says whether there is more, or a short page ends the list."""
+
+    type: Literal["page"]
+    size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
+    start: int = Field(1, description="Number of the first page.")
+    more: str | None = Field(None, description="Path of the has-more flag. Without it a short page ends the list.")
+    total: str | None = Field(
+        None, description="Path of the row total: checked at the end; with it pages are read in parallel."
+    )
+
+
+class Offset(Model):
+    """`{offset}` counts rows; a short page ends the list."""
+
+    type: Literal["offset"]
+    size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
+    total: str | None = Field(
+        None, description="Path of the row total: checked at the end; with it pages are read in parallel."
+    )
+
+
+class Keyset(Model):
+    """`{last}` is the value of `column` in the last row; a short page ends the list."""
+
+    type: Literal["keyset"]
+    size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
+    column: str = Field(description="Path of the ordering field in a row.")
+    inclusive: bool = Field(False, description="The API answers rows >= `{last}`: the boundary row comes twice.")
+
+
+class Cursor(Model):
+    """`{cursor}` is an opaque token of the answer; an empty one ends the list."""
+
+    type: Literal["cursor"]
+    next: str = Field(description="Path of the token in the answer.")
+    size: int | None = Field(None, gt=0, description="Rows per page, for `{size}`.")
+
+
+Paging = Annotated[OnePage | PageNumber | Offset | Keyset | Cursor, Field(discriminator="type")]
+
+
+class Column(Model):
+    """One column of the table."""
+
+    type: TypeName = Field(description="Column type.")
+    path: Paths | None = Field(
+        None, description="JSON path in the row, or several of which the first present one counts."
+    )
+    name: Name | None = Field(None, description="Column name; by default the path in snake_case.")
+    format: str = Field(
+        "iso", description="How a date or timestamp is written: iso, epoch_s, epoch_ms or a strptime pattern."
+    )
+    required: bool = Field(False, description="A row without it goes to quarantine.")
+    description: str | None = Field(None, description="Carried to the warehouse and the UI.")
+
+    @property
+    def duckdb_type(self) -> str:
+        """The type in DuckDB's spelling."""
+        return _SIMPLE_TYPES.get(self.type) or self.type.upper()
+
+
+class Derived(Model):
+    """A column computed from the others."""
+
+    type: TypeName = Field(description="Column type.")
+    sql: str | None = Field(None, description="DuckDB expression over the columns; leave out if `transform` adds it.")
+    description: str | None = Field(None, description="Carried to the warehouse and the UI.")
+
+    @property
+    def duckdb_type(self) -> str:
+        """The type in DuckDB's spelling."""
+        return _SIMPLE_TYPES.get(self.type) or self.type.upper()
+
+
+class Lookup(Model):
+    """A value for each parent row out of another list of the same source."""
+
+    stream: Name = Field(description="Stream that holds the list.")
+    key: Name = Field(description="Its column that matches the parent stream's key.")
+    value: Name = Field(description="Its column to take.")
+    optional: bool = Field(False, description="Go without when the API answers 403 or 404.")
+
+
+class Each(Model):
+    """One request sequence per row of a parent stream: fan-out."""
+
+    stream: Name = Field(description="Parent stream of the same source, read at the time of the request.")
+    stamp: dict[Name, Name] = Field(
+        default_factory=dict, description="Columns taken from the parent row: `column: parent column`."
+    )
+    lookup: dict[Name, Lookup] = Field(default_factory=dict, description="Columns taken from a further list.")
+
+
+class WindowSpec(Model):
+    """How the stream is cut into days. `{since}` and `{until}` carry the window into the request."""
+
+    column: Name = Field(description="Column whose value decides the day a row belongs to.")
+    format: str = Field(
+        "date",
+        description="How `{since}` and `{until}` are written: date, iso, epoch_s, epoch_ms or strftime.",
+    )
+    inclusive: bool = Field(True, description="The API includes `{until}`.")
+    widen: Duration = Field(
+        timedelta(0), description="Ask for this much more on each side; rows outside the day are cut."
+    )
+    longest: Duration | None = Field(None, description="Longest window the API takes; longer ones are cut up.")
+
+
+class Alternative(Model):
+    """Another way to ask for the same rows, tried when the one before answers 403 or 404."""
+
+    path: str = Field(description="Path of the request.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Query parameters.")
+    rows: str = Field("", description="Path of the row list in the answer.")
+
+
+class Quarantine(Model):
+    """How many rows may fail to fit before the step fails: the larger of the two, and never all."""
+
+    rows: int = Field(10, ge=0, description="This many rows are always let through to quarantine.")
+    share: float = Field(0.01, ge=0, le=1, description="And this share of the rows.")
+
+
+class Stream(Model):
+    """One list of an API, and the table it becomes."""
+
+    name: Name = Field(description="Name of stream and table.")
+    description: str = Field("", description="One sentence, carried to the warehouse and the UI.")
+    method: Literal["GET", "POST"] = Field("GET", description="HTTP method.")
+    path: str = Field(description="Path of the request; may hold placeholders.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Query parameters; a list repeats the key.")
+    json_body: Any = Field(None, alias="json", description="JSON body of the request.")
+    form: dict[str, Any] | None = Field(None, description="Form body of the request.")
+    rows: str = Field("", description="Path of the row list in the answer; empty: the answer is the list.")
+    one: bool = Field(False, description="The answer holds one row, not a list.")
+    alternatives: list[Alternative] = Field(
+        default_factory=list, description="Other ways to ask, tried in order on 403 or 404."
+    )
+    each: Each | None = Field(None, description="Fan-out over the rows of a parent stream.")
+    paging: Paging = Field(default_factory=OnePage, description="How a long list is read.")
+    errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers.")
+    bucket: str = Field("default", description="Rate bucket of `limits.rates`.")
+    window: WindowSpec | None = Field(None, description="Daily partitions; without it the stream is a snapshot.")
+    load: Literal["replace", "merge", "snapshot"] | None = Field(
+        None, description="How rows reach the table; by default replace for daily streams, else snapshot."
+    )
+    key: Annotated[list[Name], Field(min_length=1)] = Field(description="Columns that identify a row.")
+    newest: Name | None = Field(
+        None, description="Column that tells the newest version of a row; by default the window column."
+    )
+    columns: dict[str, Column] = Field(description="`JSON path: type`, or `JSON path: {type: …}`.")
+    derived: dict[Name, Derived] = Field(default_factory=dict, description="Computed columns.")
+    local: list[Name] = Field(
+        default_factory=list, description="Timestamps that get a `<column>_local` wall-clock twin."
+    )
+    zone: Name | None = Field(
+        None, description="Stamped column with each row's time zone, for timestamps without an offset."
+    )
+    reading: str | None = Field(
+        None,
+        description="Timestamps with an offset: offset_aware (used) or user_wall_clock (ignored); a placeholder works.",
+    )
+    quarantine: Quarantine = Field(default=Quarantine(rows=10, share=0.01), description="How many rows may not fit.")
+    transform: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="`package.module:function`, given a DataFrame per batch and giving one back.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_columns(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("columns"), dict):
+            columns = {
+                path: {"type": column} if not isinstance(column, dict) else column
+                for path, column in value["columns"].items()
+            }
+            return {**value, "columns": columns}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Stream":
+        names = [name for name, _ in self.table_columns()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"columns: two columns are named {name!r}; give one a `name`")
+            if name in _RESERVED:
+                raise ValueError(f"columns: {name!r} is a system column")
+        types = dict(self.table_columns())
+        for key, columns in {
+            "key": self.key,
+            "newest": [self.newest] if self.newest else [],
+            "window.column": [self.window.column] if self.window else [],
+            "local": self.local,
+        }.items():
+            for column in columns:
+                if column not in types:
+                    raise ValueError(f"{key}: there is no column {column!r}")
+        if self.zone and self.zone not in self.stamped():
+            raise ValueError(f"zone: {self.zone!r} is not a column that `each` stamps")
+        if self.each and self.alternatives:
+            raise ValueError("alternatives: a stream with `each` has one way to ask")
+        if self.window and types[self.window.column] not in ("TIMESTAMP WITH TIME ZONE", "DATE"):
+            raise ValueError(f"window.column: {self.window.column!r} is neither a timestamp nor a date")
+        for column in self.local:
+            if types[column] != "TIMESTAMP WITH TIME ZONE":
+                raise ValueError(f"local: {column!r} is not a timestamp")
+        if self.mode != "snapshot" and self.window is None:
+            raise ValueError(f"load: {self.mode} needs a window")
+        if self.mode == "snapshot" and self.window is not None:
+            raise ValueError("load: a stream with a window is loaded by replace or merge")
+        if self.form is not None and self.json_body is not None:
+            raise ValueError("form: a request has a form body or a json body, not both")
+        for name, derived in self.derived.items():
+            if derived.sql is None and self.transform is None:
+                raise ValueError(f"derived.{name}: give `sql`, or a `transform` that adds the column")
+        return self
+
+    @property
+    def mode(self) -> Literal["replace", "merge", "snapshot"]:
+        """How rows reach the table."""
+        return self.load or ("replace" if self.window else "snapshot")
+
+    @property
+    def version_column(self) -> str | None:
+        """Column by which the newest version of a row is known."""
+        return self.newest or (self.window.column if self.window else None)
+
+    def stamped(self) -> list[str]:
+        """Columns that come from the request, not from the row."""
+        return [*self.each.stamp, *self.each.lookup] if self.each else []
+
+    def field_columns(self) -> list[tuple[str, list[str], Column]]:
+        """(column name, JSON paths, declaration) of every column read from the row."""
+        return [(column.name or snake(path), column.path or [path], column) for path, column in self.columns.items()]
+
+    def table_columns(self) -> list[tuple[str, str]]:
+        """(name, DuckDB type) of every column of the table but the system columns, in table order."""
+        fields = [(name, column.duckdb_type) for name, _, column in self.field_columns()]
+        derived = [(name, column.duckdb_type) for name, column in self.derived.items()]
+        local = [(f"{name}_local", "TIMESTAMP") for name in self.local]
+        return [*fields, *derived, *local]
+
+    def descriptions(self) -> dict[str, str]:
+        """Descriptions of the columns that have one."""
+        described = [(name, column.description) for name, _, column in self.field_columns()]
+        described += [(name, column.description) for name, column in self.derived.items()]
+        return {name: text for name, text in described if text}
+
+
+class Source(Model):
+    """A stream file: one source and its streams."""
+
+    source: Name = Field(description="Name of the source: asset group, schema, prefix of its variables.")
+    title: str = Field(description="The vendor's own name.")
+    base_url: str = Field(
+        description="Scheme and host; `<SOURCE>_BASE_URL` replaces it.", pattern=r"^https?://[^/?#@]+$"
+    )
+    timezone: Zone = Field(description="IANA zone of the source's days and of times without an offset.")
+    start: date | None = Field(None, description="First day of the daily streams.")
+    reload_days: int = Field(
+        7, ge=1, description="Days that each daily run loads again, for late edits; `<SOURCE>_RELOAD_DAYS` replaces it."
+    )
+    settings: dict[str, Setting] = Field(default_factory=dict, description="Environment variables needed.")
+    auth: Auth = Field(default_factory=NoAuth, description="How requests are authorised.")
+    limits: Limits = Field(default=Limits(parallel=1), description="What the API permits.")
+    errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, for all streams.")
+    check: str | None = Field(None, description="Path of one cheap GET, for `etl-assets check`.")
+    defaults: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of every stream that does not set them itself."
+    )
+    streams: Annotated[list[Stream], Field(min_length=1)] = Field(description="The streams.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Source":
+        names = [stream.name for stream in self.streams]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"streams: two streams are named {name!r}")
+        if self.start is None and any(stream.window for stream in self.streams):
+            raise ValueError("start: daily streams need their first day")
+        for where, setting in self._setting_references():
+            if setting not in self.settings:
+                raise ValueError(f"{where}: {setting} is not declared under settings")
+        for stream in self.streams:
+            _check_stream(self, stream)
+        return self
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name; KeyError without one."""
+        return {stream.name: stream for stream in self.streams}[name]
+
+    @property
+    def base_url_variable(self) -> str:
+        """Name of the environment variable that replaces `base_url`."""
+        return f"{self.source.upper()}_BASE_URL"
+
+    def _setting_references(self) -> Iterator[tuple[str, str]]:
+        match self.auth:
+            case BearerAuth(token=token):
+                yield "auth.token", token
+            case HeaderAuth(value=value) | QueryAuth(value=value):
+                yield from (("auth.value", name) for name in PLACEHOLDER.findall(value))
+
+
+def _check_stream(source: Source, stream: Stream) -> None:
+    """References out of a stream: to settings, to its parent, to rate buckets."""
+    where = f"streams.{stream.name}"
+    if stream.bucket != "default" and stream.bucket not in source.limits.rates:
+        raise ValueError(f"{where}.bucket: {stream.bucket!r} is not under limits.rates")
+    allowed = {"since", "until", "page", "offset", "size", "last", "cursor"} | set(source.settings)
+    if stream.each:
+        for name, role in _parents(stream.each):
+            try:
+                parent = source.stream(name)
+            except KeyError:
+                raise ValueError(f"{where}.{role}: there is no stream {name!r}") from None
+            if parent.each or parent.window:
+                raise ValueError(f"{where}.{role}: {name!r} is not a plain list")
+        columns = {name for name, _, _ in source.stream(stream.each.stream).field_columns()}
+        allowed |= {f"each.{name}" for name in columns}
+        for stamp, column in stream.each.stamp.items():
+            if column not in columns:
+                raise ValueError(f"{where}.each.stamp.{stamp}: {stream.each.stream} has no column {column!r}")
+        for stamp in stream.stamped():
+            if stamp not in {name for name, _, _ in stream.field_columns()}:
+                raise ValueError(f"{where}.each: the stamped column {stamp!r} is not under columns")
+    asked = [stream.path, stream.params, stream.json_body, stream.form, stream.reading]
+    asked += [part for way in stream.alternatives for part in (way.path, way.params)]
+    for name in sorted(set(_placeholders(asked))):
+        if name not in allowed:
+            raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
+    if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
+        raise ValueError(f"{where}: {{since}} and {{until}} need a window")
+
+
+def _parents(each: Each) -> Iterator[tuple[str, str]]:
+    yield each.stream, "each.stream"
+    for name, lookup in each.lookup.items():
+        yield lookup.stream, f"each.lookup.{name}.stream"
+
+
+def _placeholders(tree: object) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield from PLACEHOLDER.findall(tree)
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from _placeholders(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _placeholders(value)
+
+
+def code_version(source: Source, stream: Stream) -> str:
+    """Changes whenever the declaration of the stream does: package version and a digest."""
+    from importlib.metadata import version
+
+    declared = f"{source.timezone}{source.base_url}{stream.model_dump_json()}"
+    return f"{version('etl-assets')}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"
+
+
+def packaged_files() -> list[Path]:
+    """The stream files that come with the product."""
+    return sorted(Path(str(resources.files("etl_assets"))).joinpath("streams").glob("*.yaml"))
+
+
+def load_sources(extra: Path | None = None) -> dict[str, Source]:
+    """Every source by name: the packaged files, and those of `extra`, which replace equal names.
+
+    Raises StreamFileError when a file is wrong or the folder does not exist.
+    """
+    sources = {source.source: source for source in map(read_source, packaged_files())}
+    if extra is not None:
+        if not extra.is_dir():
+            raise StreamFileError(f"ETL_SOURCES_DIR: {extra} is not a folder")
+        added: dict[str, Path] = {}
+        for path in sorted([*extra.glob("*.yaml"), *extra.glob("*.yml")]):
+            source = read_source(path)
+            if source.source in added:
+                raise StreamFileError(
+                    f"{path}: source {source.source!r} is also declared by {added[source.source].name}"
+                )
+            added[source.source] = path
+            sources[source.source] = source
+    return dict(sorted(sources.items()))
+
+
+def read_source(path: Path) -> Source:
+    """One stream file, validated. Cached by content: definitions and commands read it repeatedly."""
+    try:
+        return _parsed(path, path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StreamFileError(f"{path}: cannot be read: {error}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(path: Path, text: str) -> Source:
+    try:
+        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise StreamFileError(f"{path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise StreamFileError(f"{path}: a stream file is a mapping that begins with `source:`")
+    try:
+        return Source.model_validate(_with_defaults(tree))
+    except ValidationError as error:
+        problems = "\n  ".join(_problem(tree, dict(item)) for item in error.errors())
+        raise StreamFileError(f"{path}:\n  {problems}") from None
+
+
+def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with `defaults` filled into each stream; mappings merge one level deep."""
+    defaults, streams = tree.get("defaults") or {}, tree.get("streams")
+    if not isinstance(defaults, dict) or not isinstance(streams, list):
+        return tree
+
+    def filled(stream: Any) -> Any:
+        if not isinstance(stream, dict):
+            return stream
+        merged = {**defaults, **stream}
+        for key in defaults.keys() & stream.keys():
+            if isinstance(defaults[key], dict) and isinstance(stream[key], dict):
+                merged[key] = {**defaults[key], **stream[key]}
+        return merged
+
+    return {**tree, "streams": [filled(stream) for stream in streams]}
+
+
+def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
+    """`stream 'issues', key columns.id: …` out of one validation error."""
+    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    if location[:1] == ["streams"] and len(location) > 1 and location[1].isdigit():
+        stream = tree["streams"][int(location[1])]
+        name = stream.get("name", f"number {location[1]}") if isinstance(stream, dict) else location[1]
+        inner = location[2:]
+        if inner[:1] == ["columns"] and inner[-1:] == ["type"] and len(inner) == 3:
+            inner = inner[:2]
+        return f"stream {name!r}, key {'.'.join(inner) or '(itself)'}: {message}"
+    return f"key {'.'.join(location)}: {message}" if location else message
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would keep the last one silently."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in mapping:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

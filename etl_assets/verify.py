@@ -1,0 +1,54 @@
+"""Looking at a clean set as its reader would: do keys, mandatory columns and types hold in the file itself?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from etl_assets.landing import Folder
+from etl_assets.spec import Stream
+from etl_assets.sqltext import identifier, literal
+
+_SAMPLE_ROWS = 5
+_SAMPLE_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is in the file. `nulls` counts rows without a mandatory value, `types` names columns that differ
+    from the declaration, `sample` is a few rows with a header."""
+
+    rows: int
+    repeated_keys: int
+    nulls: dict[str, int]
+    types: dict[str, str]
+    sample: list[tuple[Any, ...]]
+
+
+def inspect(stream: Stream, folder: Folder) -> Findings:
+    """Findings on the clean set in force. Raises LandingError when there is none."""
+    manifest = folder.manifest()
+    paths = folder.files(manifest)
+    file = f"read_parquet({literal(str(paths[0]))})"
+    declared = dict(stream.table_columns())
+    mandatory = [*stream.key, *([stream.window.column] if stream.window else [])]
+    mandatory += [name for name, _, column in stream.field_columns() if column.required]
+    mandatory = list(dict.fromkeys(mandatory))
+    key = ", ".join(map(identifier, stream.key))
+    missing = ", ".join(f"count(*) - count({identifier(name)})" for name in mandatory)
+    with duckdb.connect(":memory:") as db:
+        db.execute("SET TimeZone = 'UTC'")
+        rows, keys, *nulls = db.execute(f"SELECT count(*), count(DISTINCT ({key})), {missing} FROM {file}").fetchall()[
+            0
+        ]
+        present = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE FROM {file}").fetchall()}
+        columns = ", ".join(map(identifier, declared))
+        cells = ", ".join(f"left(CAST({identifier(name)} AS VARCHAR), {_SAMPLE_WIDTH})" for name in declared)
+        sample = db.execute(f"SELECT {cells} FROM (SELECT {columns} FROM {file} LIMIT {_SAMPLE_ROWS})").fetchall()
+    return Findings(
+        rows=rows,
+        repeated_keys=rows - keys,
+        nulls={name: count for name, count in zip(mandatory, nulls, strict=True) if count},
+        types={name: present.get(name, "absent") for name, kind in declared.items() if present.get(name) != kind},
+        sample=[tuple(declared), *sample],
+    )

@@ -1,0 +1,1 @@
+"""Where clean files become tables: one module per warehouse."""

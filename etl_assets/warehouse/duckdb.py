@@ -1,0 +1,339 @@
+"""Tables in one DuckDB file: a load is one short transaction.
+
+DuckDB lets one process write, and then nobody else even read. So the file is opened for the moment of a load
+only, and whoever finds it locked waits for it. A load that would change nothing leaves the table's rows
+alone, so that repeating a day does not touch them.
+"""
+
+import contextlib
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from etl_assets.clean import content_hash
+from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
+from etl_assets.landing import Folder, Manifest
+from etl_assets.spec import Source, Stream
+from etl_assets.sqltext import identifier, literal
+
+_SYSTEM_COLUMNS = {
+    "_partition": "DATE",
+    "_loaded_at": "TIMESTAMP WITH TIME ZONE",
+    "_run_id": "VARCHAR",
+    "_extra": "JSON",
+}
+_WIDER = {
+    "BIGINT": ("DOUBLE", "DECIMAL", "VARCHAR"),
+    "BOOLEAN": ("VARCHAR",),
+    "DATE": ("VARCHAR", "TIMESTAMP WITH TIME ZONE"),
+    "DOUBLE": ("VARCHAR",),
+    "JSON": ("VARCHAR",),
+}
+_HISTORY, _HISTORY_AT_LEAST = 8, 3
+_OPS = """
+CREATE SCHEMA IF NOT EXISTS ops;
+CREATE TABLE IF NOT EXISTS ops.loads (
+    source VARCHAR, stream VARCHAR, partition DATE, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
+    rows_raw BIGINT, rows_loaded BIGINT, rows_quarantined BIGINT, rows_duplicate BIGINT, content_hash VARCHAR,
+    landing_uri VARCHAR, run_id VARCHAR, code_version VARCHAR, loaded_at TIMESTAMPTZ);
+CREATE TABLE IF NOT EXISTS ops.quarantine (
+    source VARCHAR, stream VARCHAR, partition DATE, record_key VARCHAR, reason VARCHAR, record VARCHAR,
+    run_id VARCHAR, quarantined_at TIMESTAMPTZ);
+"""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did. `changed` is False when the table already held exactly these rows.
+
+    `usual_rows` is the median of earlier loads: of the same weekday, or of a snapshot; None while they are few.
+    """
+
+    table: str
+    uri: str
+    rows: int
+    rows_in_table: int
+    changed: bool
+    usual_rows: float | None
+    seconds: float
+    waited_seconds: float
+
+
+@dataclass(frozen=True)
+class DuckDbWarehouse:
+    """A warehouse in the file at `path`; `lock_seconds` is how long to wait for somebody else's lock."""
+
+    path: Path
+    lock_seconds: float
+    memory_mb: int
+
+    def load(self, source: Source, stream: Stream, day: date | None, clean: Folder, run_id: str) -> Loaded:
+        """Put the clean set into the table, with its entry in `ops.loads`, or change nothing at all.
+
+        Raises TableError when the table cannot take the columns, LockedError when the file stays locked,
+        LandingError when clean files are missing.
+        """
+        started = time.monotonic()
+        manifest = clean.manifest()
+        files = dict(zip((entry.name for entry in manifest.files), clean.files(manifest), strict=True))
+        rows = next(path for name, path in files.items() if name.startswith("rows-"))
+        quarantine = next((path for name, path in files.items() if name.startswith("quarantine-")), None)
+        with self.writer() as (db, waited), _transaction(db):
+            table = _Table(db, source, stream)
+            db.execute(_OPS)
+            table.prepare()
+            usual = _usual_rows(db, source, stream, day)
+            changed = table.take(rows, manifest, day, run_id)
+            _record(db, source, stream, day, manifest, clean.uri, quarantine, run_id)
+            (in_table,) = _one(db, f"SELECT count(*) FROM {table.name}")
+        return Loaded(
+            table=f"{source.source}.{stream.name}",
+            uri=str(self.path),
+            rows=manifest.rows,
+            rows_in_table=in_table,
+            changed=changed,
+            usual_rows=usual,
+            seconds=time.monotonic() - started,
+            waited_seconds=waited,
+        )
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
+        """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
+        if not self.path.exists():
+            self._create()
+        db, waited = self._open(read_only=False)
+        with contextlib.closing(db):
+            yield db, waited
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for reading. Raises FinalError when there is no warehouse yet."""
+        if not self.path.exists():
+            raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
+        db, _ = self._open(read_only=True)
+        with contextlib.closing(db):
+            yield db
+
+    def _create(self) -> None:
+        """Make the file under another name and link it into place when it is whole: a process that dies
+        meanwhile leaves no half file behind, and of two processes one wins."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        try:
+            with duckdb.connect(str(unfinished)) as db:
+                db.execute(_OPS)
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(unfinished, self.path)
+        except (OSError, duckdb.IOException) as error:
+            raise LandingError(f"{self.path}: cannot be created: {error}") from None
+        finally:
+            unfinished.unlink(missing_ok=True)
+            unfinished.with_name(unfinished.name + ".wal").unlink(missing_ok=True)
+
+    def _open(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, float]:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 2,
+            "memory_limit": f"{self.memory_mb}MB",
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+        }
+        started = time.monotonic()
+        while True:
+            try:
+                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
+                db.execute("SET TimeZone = 'UTC'")
+                return db, time.monotonic() - started
+            except duckdb.IOException as error:
+                if "lock" not in str(error).lower():
+                    raise RetryableError(f"{self.path}: cannot be opened: {error}") from None
+                if time.monotonic() - started > self.lock_seconds:
+                    raise LockedError(
+                        f"{self.path}: still locked by {_holder(str(error))} after {self.lock_seconds:.0f} s; "
+                        "close it, or raise DUCKDB_LOCK_TIMEOUT_SECONDS"
+                    ) from None
+                time.sleep(random.uniform(0.02, 0.2))
+
+
+class _Table:
+    """The table of a stream inside an open transaction."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, stream: Stream) -> None:
+        self._db = db
+        self._stream = stream
+        self._schema, self._table = source.source, stream.name
+        self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
+        columns = dict(stream.table_columns())
+        if stream.window is None:
+            self._columns = {**columns, **{n: k for n, k in _SYSTEM_COLUMNS.items() if n != "_partition"}}
+        else:
+            self._columns = {**columns, **_SYSTEM_COLUMNS}
+
+    def prepare(self) -> None:
+        """Create the table, or add what the stream file has come to declare since."""
+        self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(self._schema)}")
+        present = dict(
+            self._db.execute(
+                """SELECT column_name, data_type FROM duckdb_columns()
+                   WHERE database_name = current_database() AND schema_name = ? AND table_name = ?""",
+                [self._schema, self._table],
+            ).fetchall()
+        )
+        if not present:
+            columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in self._columns.items())
+            self._db.execute(f"CREATE TABLE {self.name} ({columns})")
+            self._describe()
+            return
+        for name, kind in self._columns.items():
+            before = present.get(name)
+            if before is None:
+                self._db.execute(f"ALTER TABLE {self.name} ADD COLUMN {identifier(name)} {kind}")
+            elif before != kind:
+                if not _widens(before, kind):
+                    raise TableError(
+                        f"{self._schema}.{self._table}.{name} is {before} and cannot become {kind} without losing "
+                        "values; give the column another name in the stream file, or drop it from the table first"
+                    )
+                self._db.execute(f"ALTER TABLE {self.name} ALTER COLUMN {identifier(name)} TYPE {kind}")
+        self._describe()
+
+    def take(self, rows: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
+        """Bring the rows of the file into the table; False when they are all there already and nothing else."""
+        file = f"read_parquet({literal(str(rows))})"
+        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
+        match self._stream.mode:
+            case "replace" | "snapshot":
+                if self._holds(own, manifest):
+                    return False
+                self._db.execute(f"DELETE FROM {self.name} WHERE {own}")
+                self._insert(file, day, run_id)
+            case "merge":
+                if self._holds(own, manifest):
+                    return False
+                self._merge(file, own, day, run_id)
+        return True
+
+    def _holds(self, own: str, manifest: Manifest) -> bool:
+        there = content_hash(self._db, self._stream, f"(FROM {self.name} WHERE {own})")
+        return bool(there == manifest.details["content_hash"])
+
+    def _merge(self, file: str, own: str, day: date | None, run_id: str) -> None:
+        """A partition owns the rows whose newest version it brought.
+
+        Rows of this partition that the API no longer has there go; rows that another partition holds in a
+        newer version stay as they are.
+        """
+        key = [identifier(name) for name in self._stream.key]
+        same = " AND ".join(f"there.{name} = here.{name}" for name in key)
+        version = identifier(str(self._stream.version_column))
+        newer = f"there.{version} > here.{version}"
+        self._db.execute(
+            f"""DELETE FROM {self.name} AS there WHERE there.{own} OR EXISTS (
+                    SELECT 1 FROM {file} AS here WHERE {same} AND NOT coalesce({newer}, false))"""
+        )
+        fresh = f"(SELECT * FROM {file} AS here ANTI JOIN {self.name} AS there ON {same})"
+        self._insert(fresh, day, run_id)
+
+    def _insert(self, rows: str, day: date | None, run_id: str) -> None:
+        partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]
+        system = ", ".join([*partition, "now() AS _loaded_at", f"{literal(run_id)} AS _run_id"])
+        self._db.execute(f"INSERT INTO {self.name} BY NAME SELECT * EXCLUDE (_page), {system} FROM {rows}")
+
+    def _describe(self) -> None:
+        if self._stream.description:
+            self._db.execute(f"COMMENT ON TABLE {self.name} IS {literal(self._stream.description)}")
+        for name, text in self._stream.descriptions().items():
+            self._db.execute(f"COMMENT ON COLUMN {self.name}.{identifier(name)} IS {literal(text)}")
+
+
+def _widens(before: str, after: str) -> bool:
+    decimal = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+    if (old := decimal.fullmatch(before)) and (new := decimal.fullmatch(after)):
+        digits = [int(m[1]) - int(m[2]) for m in (old, new)]
+        return digits[1] >= digits[0] and int(new[2]) >= int(old[2])
+    if before.startswith("DECIMAL"):
+        return after == "VARCHAR"
+    return after.split("(")[0] in _WIDER.get(before, ())
+
+
+def _usual_rows(db: duckdb.DuckDBPyConnection, source: Source, stream: Stream, day: date | None) -> float | None:
+    same = "true" if day is None else "partition <> ?::DATE AND dayofweek(partition) = dayofweek(?::DATE)"
+    usual: float | None
+    (usual,) = db.execute(
+        f"""WITH latest AS (
+                SELECT max_by(rows_loaded, loaded_at) AS rows, max(loaded_at) AS loaded FROM ops.loads
+                WHERE source = ? AND stream = ? AND {same}
+                GROUP BY {"loaded_at" if day is None else "partition"} ORDER BY loaded DESC LIMIT {_HISTORY})
+            SELECT CASE WHEN count(*) >= {_HISTORY_AT_LEAST} THEN median(rows) END FROM latest""",
+        [source.source, stream.name, *([] if day is None else [day, day])],
+    ).fetchall()[0]
+    return usual
+
+
+def _record(
+    db: duckdb.DuckDBPyConnection,
+    source: Source,
+    stream: Stream,
+    day: date | None,
+    manifest: Manifest,
+    uri: str,
+    quarantine: Path | None,
+    run_id: str,
+) -> None:
+    """The load's entry in `ops.loads`, and the partition's rows in `ops.quarantine`."""
+    who = [source.source, stream.name, day]
+    start, end = manifest.window or (None, None)
+    counts = [manifest.details[name] for name in ("rows_quarantined", "rows_duplicate", "content_hash")]
+    values = [*who, start, end, manifest.details["rows_raw"], manifest.rows, *counts, uri, run_id]
+    db.execute(
+        f"INSERT INTO ops.loads VALUES ({', '.join('?' * 13)}, ?)",
+        [*values, manifest.code_version, datetime.now(UTC)],
+    )
+    db.execute("DELETE FROM ops.quarantine WHERE source = ? AND stream = ? AND partition IS NOT DISTINCT FROM ?", who)
+    if quarantine:
+        db.execute(
+            f"""INSERT INTO ops.quarantine
+                SELECT ?, ?, ?, record_key, reason, record, ?, now() FROM read_parquet({literal(str(quarantine))})""",
+            [*who, run_id],
+        )
+
+
+@contextlib.contextmanager
+def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    db.execute("BEGIN")
+    try:
+        yield
+        db.execute("COMMIT")
+    except duckdb.Error as error:
+        with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already rolled back
+            db.execute("ROLLBACK")
+        passing = isinstance(error, duckdb.IOException | duckdb.TransactionException | duckdb.OutOfMemoryException)
+        raise (RetryableError if passing else FinalError)(f"the load was rolled back: {error}") from None
+
+
+def _holder(message: str) -> str:
+    """The process that holds the lock, out of DuckDB's message and the process table."""
+    found = re.search(r"PID (\d+)", message)
+    if not found:
+        return "another process"
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{found[1]}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        return f"process {found[1]} ({command.strip()[:120]})"
+    return f"process {found[1]}"
+
+
+def _one(db: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = db.execute(sql).fetchone()
+    assert row is not None
+    return row

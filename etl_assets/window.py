@@ -1,0 +1,74 @@
+"""Half-open time windows and the text forms in which APIs want them."""
+
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True)
+class Window:
+    """`[start, end)`: two aware instants, and the zone whose calendar the API reads them in."""
+
+    start: datetime
+    end: datetime
+    zone: ZoneInfo
+
+    @classmethod
+    def of_day(cls, day: date, zone: str) -> "Window":
+        """The calendar day `day` in `zone`, 23 to 25 hours long where clocks change."""
+        tz = ZoneInfo(zone)
+        start = datetime(day.year, day.month, day.day, tzinfo=tz)
+        following = day + timedelta(days=1)
+        return cls(start, datetime(following.year, following.month, following.day, tzinfo=tz), tz)
+
+    @property
+    def day(self) -> date:
+        """The calendar day on which the window starts: the partition."""
+        return self.start.astimezone(self.zone).date()
+
+    def widened(self, by: timedelta) -> "Window":
+        """The window with `by` more on each side, in wall-clock time of its zone."""
+        return Window(self._local(self.start, -by), self._local(self.end, by), self.zone)
+
+    def slices(self, longest: timedelta | None) -> list["Window"]:
+        """The window cut into consecutive windows no longer than `longest`; itself without a limit."""
+        if longest is None:
+            return [self]
+        edges = [self.start]
+        while edges[-1] < self.end:
+            edges.append(min((edges[-1].astimezone(UTC) + longest).astimezone(self.zone), self.end))
+        return [Window(a, b, self.zone) for a, b in itertools.pairwise(edges)]
+
+    def _local(self, instant: datetime, by: timedelta) -> datetime:
+        return instant.astimezone(self.zone) + by
+
+
+def since(window: Window, form: str) -> str | int:
+    """The first instant of the window in the API's form."""
+    return _written(window.start.astimezone(window.zone), form)
+
+
+def until(window: Window, form: str, *, inclusive: bool) -> str | int:
+    """The end of the window in the API's form: its last unit for an inclusive end, else its first after."""
+    end = window.end.astimezone(window.zone)
+    return _written(end - _unit(form) if inclusive else end, form)
+
+
+def _written(instant: datetime, form: str) -> str | int:
+    match form:
+        case "date":
+            return instant.date().isoformat()
+        case "iso":
+            return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case "epoch_s":
+            return int(instant.timestamp())
+        case "epoch_ms":
+            return round(instant.timestamp() * 1000)
+    return instant.strftime(form)
+
+
+def _unit(form: str) -> timedelta:
+    if form == "date" or not ("%S" in form or form.startswith(("epoch", "iso"))):
+        return timedelta(days=1)
+    return timedelta(milliseconds=1) if form == "epoch_ms" else timedelta(seconds=1)
