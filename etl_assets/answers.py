@@ -32,7 +32,7 @@ def normal(body: bytes) -> bytes:
     try:
         body.decode("utf-8")
         msgspec.json.decode(body, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise NotJson(str(error)) from None
     return body
 

@@ -71,7 +71,7 @@ def clean(
     try:
         with _workspace(into) as work, _database(work, received, memory_mb) as db:
             typed, table = work / "typed.parquet", work / "table.parquet"
-            _copy(db, typed_rows(source, stream, received, paths, reading), typed)
+            _copy(db, typed_rows(source, stream, received, paths, reading), typed, compression="snappy")
             counts = _counts(db, stream, day, typed)
             if counts.read != received.rows:
                 raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
@@ -129,11 +129,12 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
     """The SELECT that types every received row.
 
     It gives the table's columns and `_extra`, and what is needed to decide on the row: `_page`, and for rows
-    that do not fit `_reason`, `_key` and `_record`.
+    that do not fit `_reason`, `_key` and `_record`. No column of a stream begins with an underscore.
     """
     fields = stream.field_columns()
     plain = [path for _, places, column in fields if column.type != "json" for path in places]
     nested = [path for _, places, column in fields if column.type == "json" for path in places]
+    parents = _parents([*plain, *nested])
     zone = literal(source.timezone)
     if stream.zone:
         zone = f"coalesce({_stamped(stream.zone)}, {zone})"
@@ -142,16 +143,17 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
         values = [
             f"nullif(CAST(nested[{nested.index(path) + 1}] AS VARCHAR), 'null')"
             if column.type == "json"
-            else f"plain[{plain.index(path) + 1}]"
+            else _plain(path, plain)
             for path in places
         ]
         if name in stream.stamped():
-            values.insert(0, _stamped(name))
+            values.insert(0, _stamped(name, column.type == "json"))
         text = identifier(f"={name}")
         given.append(f"coalesce({', '.join(values)}) AS {text}")
         expression = coltypes.typed(text, column, zone=zone, home=source.timezone, reading=reading)
         typed.append(f"{expression} AS {identifier(name)}")
         checks += _checks(stream, name, column)
+    checks += [_missing(name) for name in _needed(stream) if name not in {field for field, _, _ in fields}]
     computed = [
         f"CAST({column.sql or 'NULL'} AS {column.duckdb_type}) AS {identifier(name)}"
         for name, column in stream.derived.items()
@@ -164,20 +166,23 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
     key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
     return f"""
 WITH pages AS ({_pages(received, paths)}),
-records AS (SELECT page, stamp, unnest(rows) AS record FROM pages),
+records AS (SELECT _page, _stamp, unnest(_rows) AS _record FROM pages),
 parts AS (
-    SELECT *, json_extract_string(record, {_path_list(plain)}) AS plain,
-           json_extract(record, {_path_list(nested)}) AS nested,
-           json_merge_patch(record, {literal(json.dumps(_removal([*plain, *nested])))}) AS rest
+    SELECT *, from_json(_record, {literal(json.dumps(_shape(plain)))}) AS plain,
+           json_extract(_record, {_path_list([*nested, *parents])}) AS nested,
+           json_merge_patch(_record, {literal(json.dumps(_removal([*plain, *nested])))}) AS _rest
     FROM records),
-given AS (SELECT page, stamp, record, rest, {", ".join(given)} FROM parts),
+given AS (
+    SELECT _page, _stamp, _record, {_with_other_shapes("_rest", parents, len(nested) + 1)} AS _rest,
+           {", ".join(given)}
+    FROM parts),
 typed AS (SELECT *, {", ".join(typed)} FROM given),
-judged AS (SELECT *, CASE {" ".join(checks)} END AS _reason FROM typed),
-complete AS (SELECT {", ".join(["*", *computed])} FROM judged)
-SELECT {columns}, {_without_empty("rest", [*plain, *nested])} AS _extra, page AS _page, _reason,
+complete AS (SELECT {", ".join(["*", *computed])} FROM typed),
+judged AS (SELECT *, CASE {" ".join(checks)} END AS _reason FROM complete)
+SELECT {columns}, {_without_empty("_rest", [*plain, *nested])} AS _extra, _page, _reason,
        CASE WHEN _reason IS NOT NULL THEN nullif(concat_ws('/', {key}), '') END AS _key,
-       CASE WHEN _reason IS NOT NULL THEN CAST(record AS VARCHAR) END AS _record
-FROM complete"""
+       CASE WHEN _reason IS NOT NULL THEN CAST(_record AS VARCHAR) END AS _record
+FROM judged"""
 
 
 def content_hash(db: duckdb.DuckDBPyConnection, stream: Stream, relation: str) -> str:
@@ -189,7 +194,8 @@ def content_hash(db: duckdb.DuckDBPyConnection, stream: Stream, relation: str) -
         f"CAST({identifier(name)} AS {'VARCHAR' if kind == 'JSON' else kind})"
         for name, kind in [*stream.table_columns(), ("_extra", "JSON")]
     )
-    count, combined = _one(db, f"SELECT count(*), coalesce(bit_xor(hash({columns})), 0) FROM {relation}")
+    # Hashed once more: DuckDB joins the last column's hash by XOR, so that two rows could swap its values unseen.
+    count, combined = _one(db, f"SELECT count(*), coalesce(bit_xor(hash(hash({columns}))), 0) FROM {relation}")
     return f"{count}-{combined:016x}"
 
 
@@ -226,7 +232,7 @@ def _winners(stream: Stream, day: Window | None, typed: Path, counts: _Counts) -
     key = ", ".join(map(identifier, stream.key))
     newest = f"{identifier(stream.version_column)} DESC NULLS LAST, " if stream.version_column else ""
     # The last resort is the content, so that the winner does not depend on the order of reading.
-    order = f"{newest}_page DESC, hash({columns}) DESC"
+    order = f"{newest}_page DESC, hash({columns}, _extra) DESC"
     return f"{sql} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) = 1"
 
 
@@ -267,20 +273,28 @@ def _inside(stream: Stream, day: Window | None) -> str:
 def _checks(stream: Stream, name: str, column: Column) -> list[str]:
     """WHEN branches that give the reason why a column does not fit."""
     text, value = identifier(f"={name}"), identifier(name)
-    window_column = stream.window.column if stream.window else None
     branches = []
     if column.type not in ("string", "json"):
         reason = literal(f"{name}: not a {column.type}: ")
         branches.append(f"WHEN {value} IS NULL AND nullif({text}, '') IS NOT NULL THEN {reason} || left({text}, 80)")
-    if name in stream.key or name == window_column or column.required:
-        branches.append(f"WHEN {value} IS NULL THEN {literal(f'{name}: missing')}")
+    if name in _needed(stream) or column.required:
+        branches.append(_missing(name))
     return branches
+
+
+def _needed(stream: Stream) -> list[str]:
+    """Columns without which a row has no place: its key and its day."""
+    return [*stream.key, *([stream.window.column] if stream.window else [])]
+
+
+def _missing(name: str) -> str:
+    return f"WHEN {identifier(name)} IS NULL THEN {literal(f'{name}: missing')}"
 
 
 def _pages(received: Manifest, paths: list[Path]) -> str:
     """The pages of the raw files: number, stamp and list of rows."""
     if not received.rows:
-        return "SELECT 0 AS page, NULL::JSON AS stamp, []::JSON[] AS rows WHERE false"
+        return "SELECT 0 AS _page, NULL::JSON AS _stamp, []::JSON[] AS _rows WHERE false"
     details = received.details
     steps = details["rows_path"].split(".") if details["rows_path"] else []
     kind = "JSON" if details["one"] else "JSON[]"
@@ -288,19 +302,44 @@ def _pages(received: Manifest, paths: list[Path]) -> str:
         kind = f"STRUCT({identifier(step)} {kind})"
     rows = "body" + "".join(f"[{literal(step)}]" for step in steps)
     return f"""
-    SELECT page, stamp, {f"[{rows}]" if details["one"] else rows} AS rows
+    SELECT page AS _page, stamp AS _stamp, {f"[{rows}]" if details["one"] else rows} AS _rows
     FROM read_json([{", ".join(literal(str(path)) for path in paths)}], format = 'unstructured',
         columns = {{'page': 'BIGINT', 'stamp': 'JSON', 'body': {literal(kind)}}},
         maximum_object_size = {max(details["largest_page_bytes"], _SMALLEST_BUFFER)})
     WHERE body IS NOT NULL"""
 
 
+def _shape(paths: list[str]) -> dict[str, Any]:
+    """The structure of `from_json` that takes the paths as text: one pass over a record for all of them."""
+    shape: dict[str, Any] = {}
+    for path in paths:
+        *parents, last = path.split(".")
+        place = shape
+        for step in parents:
+            place = place.setdefault(step, {})
+        if not _is_parent(path, paths):
+            place[last] = "VARCHAR"
+    return shape
+
+
+def _plain(path: str, paths: list[str]) -> str:
+    if _is_parent(path, paths):
+        return f"json_extract_string(_record, {json_path(path)})"
+    return "plain" + "".join(f"[{literal(step)}]" for step in path.split("."))
+
+
+def _is_parent(path: str, paths: list[str]) -> bool:
+    return any(other.startswith(f"{path}.") for other in paths)
+
+
 def _path_list(paths: list[str]) -> str:
     return f"[{', '.join(map(json_path, paths))}]::VARCHAR[]"
 
 
-def _stamped(name: str) -> str:
-    return f"json_extract_string(stamp, {json_path(name)})"
+def _stamped(name: str, nested: bool = False) -> str:
+    if nested:
+        return f"nullif(CAST(json_extract(_stamp, {json_path(name)}) AS VARCHAR), 'null')"
+    return f"json_extract_string(_stamp, {json_path(name)})"
 
 
 def _removal(paths: list[str]) -> dict[str, Any]:
@@ -318,6 +357,28 @@ def _removal(paths: list[str]) -> dict[str, Any]:
     return patch
 
 
+def _parents(paths: list[str]) -> list[str]:
+    """The objects that the paths lead through, as far as none of them is declared itself."""
+    above = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
+    return sorted(path for path in above if not any(f"{path}.".startswith(f"{known}.") for known in paths))
+
+
+def _with_other_shapes(rest: str, parents: list[str], first: int) -> str:
+    """The rest with what came where declared paths expect an object: the removal has put `{}` there.
+
+    The parents stand in `nested` from position `first`.
+    """
+    odd, patched = [], rest
+    for number, path in enumerate(parents, first):
+        text = f"CAST(nested[{number}] AS VARCHAR)"
+        odd.append(f"{text} <> 'null' AND {text} NOT LIKE '{{%'")
+        patch = f"nested[{number}]"
+        for step in reversed(path.split(".")):
+            patch = f"json_object({literal(step)}, {patch})"
+        patched = f"json_merge_patch({patched}, CASE WHEN {odd[-1]} THEN {patch} ELSE '{{}}' END)"
+    return f"CASE WHEN {' OR '.join(odd)} THEN {patched} ELSE {rest} END" if parents else rest
+
+
 def _without_empty(rest: str, paths: list[str]) -> str:
     """The rest of a record, without the objects that the removal emptied; NULL when nothing is left.
 
@@ -325,12 +386,15 @@ def _without_empty(rest: str, paths: list[str]) -> str:
     """
     text = f"CAST({rest} AS VARCHAR)"
     parents = sorted({step for path in paths for step in path.split(".")[:-1]})
-    if parents:
-        names = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in parents)
-        field = literal(rf",(?:{names}):\{{\}}|(?:{names}):\{{\}},?")
-        for _ in range(max(path.count(".") for path in paths)):
-            text = f"regexp_replace({text}, {field}, '', 'g')"
-    return f"CAST(nullif({text}, '{{}}') AS JSON)"
+    if not parents:
+        return f"CAST(nullif({text}, '{{}}') AS JSON)"
+    names = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in parents)
+    nothing = literal(rf"(?:[{{}},]|(?:{names}):)*")
+    field = literal(rf",(?:{names}):\{{\}}|(?:{names}):\{{\}},?")
+    left = text
+    for _ in range(max(path.count(".") for path in paths)):
+        left = f"regexp_replace({left}, {field}, '', 'g')"
+    return f"CASE WHEN NOT regexp_full_match({text}, {nothing}) THEN CAST({left} AS JSON) END"
 
 
 def _drift(
@@ -435,8 +499,9 @@ def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb
         yield db
 
 
-def _copy(db: duckdb.DuckDBPyConnection, sql: str, file: Path) -> None:
-    db.execute(f"COPY ({sql}) TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})")
+def _copy(db: duckdb.DuckDBPyConnection, sql: str, file: Path, compression: str = "zstd") -> None:
+    form = f"FORMAT parquet, COMPRESSION {compression}, ROW_GROUP_SIZE {_ROW_GROUP}"
+    db.execute(f"COPY ({sql}) TO {literal(str(file))} ({form})")
 
 
 def _file(path: Path) -> str:

@@ -5,6 +5,7 @@ done by its authoriser. Nothing raised here carries a URL, a header or a body th
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -25,7 +26,7 @@ from etl_assets.settings import Timeouts
 
 log = logging.getLogger(__name__)
 
-RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRY_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 ATTEMPTS = 7
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_REQUESTED_WAIT_SECONDS = 300.0
@@ -102,14 +103,14 @@ class Client:
         attempt = 0
         while isinstance(outcome := self._attempt(request, label, deadline), _Again):
             attempt += 1
+            wait = self._wait_after(attempt, outcome.wait)
+            if outcome.wait is not None:  # also when this request gives up: others are on their way
+                self._limiter.pause(request.bucket, wait)
             if outcome.accepted and not request.repeatable:
                 raise ApiUnavailable(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
-            wait = self._wait_after(attempt, outcome.wait)
             if attempt == ATTEMPTS or time.monotonic() + wait > deadline:
                 raise ApiUnavailable(redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts"))
             log.warning("%s: %s; attempt %d of %d in %.1f s", label, outcome.why, attempt + 1, ATTEMPTS, wait)
-            if outcome.wait is not None:
-                self._limiter.pause(request.bucket, wait)
             time.sleep(wait)
         return outcome
 
@@ -121,10 +122,11 @@ class Client:
 
     def _attempt(self, request: Request, label: str, deadline: float) -> Answer | _Again:
         try:
-            self._limiter.wait(request.bucket, deadline)
             with self._limiter.slot(deadline):
+                # Inside the slot: who waited for one would else go later than reserved, and in a crowd.
+                self._limiter.wait(request.bucket, deadline)
                 answer = self._exchange(request, label, deadline)
-            self._heed(answer, request.bucket)
+                self._heed(answer, request.bucket)
         except RetryableError as error:
             raise ApiUnavailable(f"{label}: {error}") from None
         except requests.exceptions.SSLError as error:
@@ -173,14 +175,14 @@ class Client:
             location = answer.headers.get("Location")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
-            target = urljoin(str(prepared.url), location)
-            if urlsplit(target)[:2] != urlsplit(self._base_url)[:2] or request.method != "GET":
-                host = urlsplit(target).hostname
+            target = _redirected(str(prepared.url), location)
+            if target is None or target[:2] != urlsplit(self._base_url)[:2] or request.method != "GET":
+                host = target.hostname if target else "an unreadable address"
                 raise ApiError(
-                    f"{label}: redirected to {host}, which is not followed; check the base URL",
+                    _text(f"{label}: redirected to {host}, which is not followed; check the base URL"),
                     status=answer.status,
                 )
-            prepared.url = target
+            prepared.url = target.geturl()
         raise ApiError(f"{label}: redirected more than {_REDIRECTS} times", status=answer.status)
 
     def _sent(self, prepared: requests.PreparedRequest, label: str, deadline: float) -> Answer:
@@ -215,13 +217,14 @@ def requested_wait(answer: Answer, now: float) -> float | None:
     """
     if (text := answer.headers.get("Retry-After")) is not None:
         try:
-            return max(float(text), 0.0)
+            if not math.isnan(seconds := float(text)):
+                return max(seconds, 0.0)
         except ValueError:
             pass
         try:
             when = parsedate_to_datetime(text)
             return max((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now, 0.0)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     return reset_wait(answer, now)
 
@@ -236,6 +239,14 @@ def reset_wait(answer: Answer, now: float) -> float | None:
         if reset > datetime(2000, 1, 1, tzinfo=UTC).timestamp():
             return max(reset - now, 0.0)
     return None
+
+
+def _redirected(url: str, location: str) -> SplitResult | None:
+    """Where a redirect leads; None when it is no address."""
+    try:
+        return urlsplit(urljoin(url, location))
+    except ValueError:
+        return None
 
 
 def _advance(flow: Flow, answer: Answer) -> Request | None:

@@ -8,11 +8,15 @@ make it fit.
 from etl_assets.spec import Column
 from etl_assets.sqltext import literal
 
-# The instants that the warehouses hold alike; an epoch in the wrong unit falls outside.
-_EARLIEST, _LATEST = "TIMESTAMPTZ '0001-01-01 00:00:00+00'", "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
+# What the warehouses hold alike; an epoch in the wrong unit falls outside.
+_RANGES = {
+    "TIMESTAMPTZ": ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"),
+    "TIMESTAMP": ("0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"),
+    "DATE": ("0001-01-01", "9999-12-31"),
+}
 _DATE = literal(r"\d{4}-\d\d-\d\d")
 _WALL_CLOCK = literal(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?")
-_INSTANT = literal(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-]\d\d(:?\d\d)?)")
+_INSTANT = literal(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)? ?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)")
 _EPOCH_UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
 _LATEST_EPOCH_MICROS = 253_402_300_799_999_999
 _EARLIEST_EPOCH_MICROS = -62_135_596_800_000_000
@@ -25,33 +29,39 @@ def typed(value: str, column: Column, *, zone: str, home: str, reading: str) -> 
     dates are meant. `reading` is offset_aware, or user_wall_clock where offsets are decoration.
     """
     present = f"nullif({value}, '')"
+    # DuckDB reads 1_000 as a number.
+    digits = f"CASE WHEN NOT contains({present}, '_') THEN {present} END"
     match column.type:
         case "string":
             return value
         case "json":
             return f"CAST({value} AS JSON)"
         case "integer":
-            whole = f"TRY_CAST({present} AS BIGINT)"
-            return f"CASE WHEN {whole} = TRY_CAST({present} AS DOUBLE) THEN {whole} END"
+            whole = f"TRY_CAST({digits} AS BIGINT)"
+            return f"CASE WHEN {whole} = TRY_CAST({digits} AS DOUBLE) THEN {whole} END"
         case "number":
-            number = f"TRY_CAST({present} AS DOUBLE)"
+            number = f"TRY_CAST({digits} AS DOUBLE)"
             return f"CASE WHEN isfinite({number}) THEN {number} END"
         case "boolean":
             return f"TRY_CAST({present} AS BOOLEAN)"
         case "timestamp":
-            return _within(_instant(present, column.format, zone, reading))
+            return _within(_instant(present, column.format, zone, reading), "TIMESTAMPTZ")
         case "datetime":
-            return f"CASE WHEN regexp_full_match({present}, {_WALL_CLOCK}) THEN TRY_CAST({present} AS TIMESTAMP) END"
+            wall = f"CASE WHEN regexp_full_match({present}, {_WALL_CLOCK}) THEN TRY_CAST({present} AS TIMESTAMP) END"
+            return _within(wall, "TIMESTAMP")
         case "date":
-            return _date(present, column.format, home)
-    return _decimal(present, column.duckdb_type)
+            return _within(_date(present, column.format, home), "DATE")
+    return _decimal(digits, column.duckdb_type)
 
 
 def _decimal(present: str, duckdb_type: str) -> str:
     """Exact or nothing: a value with more decimals than the column keeps does not fit."""
     precision, scale = (int(part) for part in duckdb_type.removeprefix("DECIMAL(").rstrip(")").split(","))
-    finer = f"DECIMAL(38,{min(38 - (precision - scale), scale + 6)})"
     exact = f"TRY_CAST({present} AS {duckdb_type})"
+    if precision > 32:  # no finer type has room for the value
+        cut = literal(rf"\.\d{{{scale}}}\d{{0,5}}[1-9]|[eE]-")
+        return f"CASE WHEN NOT regexp_matches({present}, {cut}) THEN {exact} END"
+    finer = f"DECIMAL(38,{scale + 6})"
     return f"CASE WHEN {exact} = TRY_CAST({present} AS {finer}) THEN {exact} END"
 
 
@@ -59,13 +69,13 @@ def _instant(present: str, form: str, zone: str, reading: str) -> str:
     # Where clocks go forward, a time that does not exist is read an hour later; where they go back, the
     # second of the two is meant. Without the offset the API has not said more.
     if form in _EPOCH_UNITS:
-        micros = f"TRY_CAST({present} AS BIGINT)"
-        unit = _EPOCH_UNITS[form]
+        # Floored, as a time written out is cut to microseconds: rounding could carry it into the next day.
+        count, unit = f"TRY_CAST({present} AS DECIMAL(27,9))", _EPOCH_UNITS[form]
         bounds = f"{_EARLIEST_EPOCH_MICROS // unit} AND {_LATEST_EPOCH_MICROS // unit}"
-        return f"CASE WHEN {micros} BETWEEN {bounds} THEN make_timestamptz({micros} * {unit}) END"
+        return f"CASE WHEN {count} BETWEEN {bounds} THEN make_timestamptz(CAST(floor({count} * {unit}) AS BIGINT)) END"
     if form != "iso":
         parsed = f"try_strptime({present}, {literal(form)})"
-        return parsed if "%z" in form else f"timezone({zone}, {parsed})"
+        return parsed if _zoned(form) else f"timezone({zone}, {parsed})"
     # DuckDB drops an offset when it casts to TIMESTAMP: what remains is the wall clock as it was written.
     wall = f"timezone({zone}, TRY_CAST({present} AS TIMESTAMP))"
     if reading == "user_wall_clock":
@@ -77,8 +87,13 @@ def _instant(present: str, form: str, zone: str, reading: str) -> str:
     )
 
 
-def _within(instant: str) -> str:
-    return f"CASE WHEN {instant} BETWEEN {_EARLIEST} AND {_LATEST} THEN {instant} END"
+def _zoned(form: str) -> bool:
+    return "%z" in form.lower()
+
+
+def _within(value: str, kind: str) -> str:
+    earliest, latest = map(literal, _RANGES[kind])
+    return f"CASE WHEN {value} BETWEEN {kind} {earliest} AND {kind} {latest} THEN {value} END"
 
 
 def _date(present: str, form: str, home: str) -> str:
@@ -88,7 +103,9 @@ def _date(present: str, form: str, home: str) -> str:
     """
     zone = literal(home)
     if form in _EPOCH_UNITS:
-        return f"CAST(timezone({zone}, {_within(_instant(present, form, zone, ''))}) AS DATE)"
+        return f"CAST(timezone({zone}, {_instant(present, form, zone, '')}) AS DATE)"
+    if _zoned(form):
+        return f"CAST(timezone({zone}, try_strptime({present}, {literal(form)})) AS DATE)"
     if form != "iso":
         return f"CAST(try_strptime({present}, {literal(form)}) AS DATE)"
     instant = f"regexp_full_match({present}, {_INSTANT})"
@@ -97,5 +114,5 @@ def _date(present: str, form: str, home: str) -> str:
         f"WHEN {instant} AND substr({present}, 12, 5) <> '00:00' "
         f"THEN CAST(timezone({zone}, TRY_CAST({present} AS TIMESTAMPTZ)) AS DATE) "
         f"WHEN {instant} OR regexp_full_match({present}, {_WALL_CLOCK}) "
-        f"THEN TRY_CAST(left({present}, 10) AS DATE) END"
+        f"THEN CAST(TRY_CAST({present} AS TIMESTAMP) AS DATE) END"
     )

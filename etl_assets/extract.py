@@ -210,18 +210,25 @@ def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
 
 def _rows(api: Api, stream: Stream) -> list[dict[str, Any]]:
     """The rows of a plain list, by column name, in the types of the JSON."""
-    rows = []
+    columns, rows = stream.field_columns(), []
     for page, _ in _pages(api, stream, None, _Ways(stream)):
         for raw in page.rows:
-            row = {name: _first(raw, paths) for name, paths, _ in stream.field_columns()}
+            record = msgspec.json.decode(raw)
+            row = {name: _first(record, paths) for name, paths, _ in columns}
             if row[stream.key[0]] is None:
                 raise ApiError(f"{api.source.source}/{stream.name}: a row has no {stream.key[0]}", status=200)
             rows.append(row)
     return rows
 
 
-def _first(raw: msgspec.Raw, paths: list[str]) -> Any:
-    return next((value for path in paths if (value := answers.value_at(raw, path)) is not None), None)
+def _first(record: Any, paths: list[str]) -> Any:
+    return next((value for path in paths if (value := _at(record, path)) is not None), None)
+
+
+def _at(record: Any, path: str) -> Any:
+    for step in path.split("."):
+        record = record.get(step) if isinstance(record, dict) else None
+    return record
 
 
 def _reader(

@@ -25,7 +25,7 @@ from etl_assets.errors import LandingError
 
 MANIFEST = "manifest.json"
 KEEP_UNREFERENCED_SECONDS = 24 * 3600
-_PART_BYTES = 16 << 20  # uncompressed; several parts are read in parallel
+_PART_BYTES = 2 << 20  # uncompressed; DuckDB holds whole parts, one per thread
 _LEVEL = 3
 
 

@@ -15,17 +15,18 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl_assets.errors import RetryableError
 from etl_assets.spec import Rate
 
-_HEAD = struct.Struct("<dq")  # paused until (epoch seconds), number of requests so far
-_TIME = struct.Struct("<d")
+_TIME = struct.Struct("<d")  # epoch seconds
+_COUNT = struct.Struct("<q")
 _MARGIN = 0.05  # requests sent a period apart may arrive closer together than that
 _POLL_SECONDS = 0.01
+_LONGEST_QUEUE_SECONDS = 900.0  # nobody reserves a place, and no API is heeded, further ahead than this
 
 
 @dataclass
@@ -66,8 +67,11 @@ class Limiter:
             os.close(handle)
 
     def wait(self, bucket: str, deadline: float) -> None:
-        """Sleep until the rates of the bucket permit one more request, which is thereby taken."""
-        delay = max(self._reserve(bucket, rate) for rate in self._buckets(bucket)) - time.time()
+        """Sleep until the rates of the bucket permit one more request, which is thereby taken.
+
+        Raises RetryableError when that would be after the deadline; then nothing is taken.
+        """
+        delay = self._reserve(bucket, min(deadline, time.monotonic() + _LONGEST_QUEUE_SECONDS))
         if delay <= 0:
             return
         if time.monotonic() + delay > deadline:
@@ -77,14 +81,9 @@ class Limiter:
 
     def pause(self, bucket: str, seconds: float) -> None:
         """Let no request of the bucket go for this long, in any process."""
-        until = time.time() + seconds
-        for rate in self._buckets(bucket):
-            with self._ring(bucket, rate) as handle:
-                paused, count = _HEAD.unpack(os.pread(handle, _HEAD.size, 0))
-                os.pwrite(handle, _HEAD.pack(max(paused, until), count), 0)
-
-    def _buckets(self, bucket: str) -> Sequence[Rate | None]:
-        return self._rates.get(bucket) or [None]
+        with self._bucket(bucket) as handle:
+            (paused,) = _TIME.unpack(os.pread(handle, _TIME.size, 0))
+            os.pwrite(handle, _TIME.pack(max(_reachable(paused), time.time() + min(seconds, _LONGEST_QUEUE_SECONDS))), 0)
 
     def _free_slot(self, deadline: float) -> int:
         places = list(range(self._parallel))
@@ -101,32 +100,67 @@ class Limiter:
                 raise RetryableError(f"all {self._parallel} parallel requests stayed taken by other runs")
             time.sleep(_POLL_SECONDS)
 
-    def _reserve(self, bucket: str, rate: Rate | None) -> float:
-        """The epoch second at which this request may go; its place in the ring is taken."""
-        now = time.time()
-        with self._ring(bucket, rate) as handle:
-            paused: float
-            paused, count = _HEAD.unpack(os.pread(handle, _HEAD.size, 0))
-            if rate is None:
-                return paused
-            place = _HEAD.size + count % rate.count * _TIME.size
-            (oldest,) = _TIME.unpack(os.pread(handle, _TIME.size, place))
-            # A clock that was set back must not make requests wait for the lost time.
-            oldest = min(oldest, now + rate.seconds)
-            at: float = max(now, paused, oldest + rate.seconds + _MARGIN if oldest else 0.0)
-            os.pwrite(handle, _TIME.pack(at), place)
-            os.pwrite(handle, _HEAD.pack(paused, count + 1), 0)
-            return at
+    def _reserve(self, bucket: str, deadline: float) -> float:
+        """Seconds until this request may go; it is entered into every ring unless that is after the deadline."""
+        with self._bucket(bucket) as handle, ExitStack() as stack:
+            now = time.time()
+            (paused,) = _TIME.unpack(os.pread(handle, _TIME.size, 0))
+            rings = [stack.enter_context(self._ring(bucket, rate)) for rate in self._rates.get(bucket, ())]
+            at: float = max([now, _reachable(paused), *(ring.free_at() for ring in rings)])
+            if at <= now or time.monotonic() + at - now <= deadline:
+                for ring in rings:
+                    ring.enter(at)
+            return at - now
 
     @contextmanager
-    def _ring(self, bucket: str, rate: Rate | None) -> Iterator[int]:
-        name = f"{bucket}-{rate.count}-{rate.seconds}" if rate else f"{bucket}-pause"
-        size = _HEAD.size + _TIME.size * (rate.count if rate else 0)
+    def _bucket(self, bucket: str) -> Iterator[int]:
+        """The file with the bucket's pause. Its lock covers the rings, so that all of them take the same time."""
+        with self._file(f"{bucket}-pause", _TIME.size) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+
+    @contextmanager
+    def _ring(self, bucket: str, rate: Rate) -> Iterator["_Ring"]:
+        size = _COUNT.size + _TIME.size * rate.count
+        with self._file(f"{bucket}-{rate.count}-{rate.seconds}", size) as handle:
+            yield _Ring(handle, rate)
+
+    @contextmanager
+    def _file(self, name: str, size: int) -> Iterator[int]:
         handle = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
             if os.fstat(handle).st_size < size:
                 os.truncate(handle, size)
             yield handle
         finally:
             os.close(handle)
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """The times of the last `rate.count` requests, and how many there were so far."""
+
+    handle: int
+    rate: Rate
+
+    def free_at(self) -> float:
+        """The epoch second at which the window has room for one more."""
+        (oldest,) = _TIME.unpack(os.pread(self.handle, _TIME.size, self._place()))
+        return oldest + self.rate.seconds + _MARGIN if _reachable(oldest) else 0.0
+
+    def enter(self, at: float) -> None:
+        """Put a request in the place of the oldest."""
+        os.pwrite(self.handle, _TIME.pack(at), self._place())
+        os.pwrite(self.handle, _COUNT.pack(self._count() + 1), 0)
+
+    def _place(self) -> int:
+        return _COUNT.size + self._count() % self.rate.count * _TIME.size
+
+    def _count(self) -> int:
+        (count,) = _COUNT.unpack(os.pread(self.handle, _COUNT.size, 0))
+        return int(count)
+
+
+def _reachable(moment: float) -> float:
+    """The moment; 0 for one so far ahead that the clock must have been set back since it was written."""
+    return moment if moment <= time.time() + _LONGEST_QUEUE_SECONDS else 0.0

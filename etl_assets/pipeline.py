@@ -42,7 +42,9 @@ class Pipeline:
     def warehouse(self) -> DuckDbWarehouse:
         """Where tables are."""
         settings = self.settings
-        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, settings.duckdb_memory_mb)
+        # A load only copies; what it could hold beyond this would be a cache that the next load does not see.
+        memory_mb = settings.duckdb_memory_mb * 2 // 3
+        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb)
 
     def api(self, source: Source) -> Api:
         """The source's API. Raises SettingError when a variable of the source is missing."""

@@ -21,11 +21,12 @@ _lock = threading.Lock()
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 _bytes_pattern: re.Pattern[bytes] | None = None
+_byte_forms: list[bytes] = []
 
 
 def register(secret: str) -> None:
     """Remember a secret value for `scrub`. Empty values are ignored; registering twice is harmless."""
-    global _pattern, _bytes_pattern
+    global _pattern, _bytes_pattern, _byte_forms
     secret = secret.strip()
     if not secret:
         return
@@ -36,7 +37,8 @@ def register(secret: str) -> None:
         _forms.update(forms)
         longest_first = sorted(_forms, key=len, reverse=True)
         _pattern = re.compile("|".join(map(re.escape, longest_first)))
-        _bytes_pattern = re.compile(b"|".join(re.escape(form.encode()) for form in longest_first))
+        _byte_forms = [form.encode() for form in longest_first]
+        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms)))
 
 
 def scrub(text: str) -> str:
@@ -46,7 +48,8 @@ def scrub(text: str) -> str:
 
 def scrub_bytes(data: bytes) -> bytes:
     """The bytes with every registered secret replaced; the same object when there is none."""
-    if _bytes_pattern is None or _bytes_pattern.search(data) is None:
+    # Looking for each form in turn is many times faster than one pattern of all of them.
+    if _bytes_pattern is None or not any(form in data for form in _byte_forms):
         return data
     return _bytes_pattern.sub(MASK.encode(), data)
 

@@ -70,7 +70,7 @@ class Settings:
             ),
             max_response_bytes=int(_number(env, "ETL_MAX_RESPONSE_MB", 256) * 1_000_000),
             duckdb_lock_seconds=_number(env, "DUCKDB_LOCK_TIMEOUT_SECONDS", 300.0),
-            duckdb_memory_mb=int(_number(env, "ETL_DUCKDB_MEMORY_MB", 250)),
+            duckdb_memory_mb=int(_number(env, "ETL_DUCKDB_MEMORY_MB", 300)),
         )
         if settings.warehouse != "duckdb":
             raise SettingError(f"ETL_WAREHOUSE: {settings.warehouse!r} is not known; use duckdb")

@@ -8,7 +8,7 @@ What to put here: the vocabulary and its consistency rules. What to keep out: ho
 import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from datetime import date, timedelta
 from importlib import resources
 from pathlib import Path
@@ -500,6 +500,10 @@ def _check_stream(source: Source, stream: Stream) -> None:
         for stamp, column in stream.each.stamp.items():
             if column not in columns:
                 raise ValueError(f"{where}.each.stamp.{stamp}: {stream.each.stream} has no column {column!r}")
+        for name, lookup in stream.each.lookup.items():
+            for role, column in (("key", lookup.key), ("value", lookup.value)):
+                if column not in {field for field, _, _ in source.stream(lookup.stream).field_columns()}:
+                    raise ValueError(f"{where}.each.lookup.{name}.{role}: {lookup.stream} has no column {column!r}")
         for stamp in stream.stamped():
             if stamp not in {name for name, _, _ in stream.field_columns()}:
                 raise ValueError(f"{where}.each: the stamped column {stamp!r} is not under columns")
@@ -575,7 +579,7 @@ def read_source(path: Path) -> Source:
 def _parsed(path: Path, text: str) -> Source:
     try:
         tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise StreamFileError(f"{path}: not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise StreamFileError(f"{path}: a stream file is a mapping that begins with `source:`")
@@ -614,7 +618,7 @@ def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
         stream = tree["streams"][int(location[1])]
         name = stream.get("name", f"number {location[1]}") if isinstance(stream, dict) else location[1]
         inner = location[2:]
-        if inner[:1] == ["columns"] and inner[-1:] == ["type"] and len(inner) == 3:
+        if inner[:1] == ["columns"] and inner[-1:] == ["type"] and len(inner) == 3 and error["type"] != "missing":
             inner = inner[:2]
         return f"stream {name!r}, key {'.'.join(inner) or '(itself)'}: {message}"
     return f"key {'.'.join(location)}: {message}" if location else message
@@ -625,14 +629,22 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
+    written = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
-        if key in mapping:
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is a word; a text that begins with { needs quotes", key_node.start_mark
+            )
+        if key in written:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
+        written.add(key)
+    loader.flatten_mapping(node)  # `<<` brings further keys, which those written here replace
+    return {
+        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value
+    }
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

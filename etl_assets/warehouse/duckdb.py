@@ -214,36 +214,40 @@ class _Table:
         own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
         match self._stream.mode:
             case "replace" | "snapshot":
-                if self._holds(own, manifest):
+                if self._holds(own, manifest.details["content_hash"]):
                     return False
                 self._db.execute(f"DELETE FROM {self.name} WHERE {own}")
                 self._insert(file, day, run_id)
             case "merge":
-                if self._holds(own, manifest):
-                    return False
-                self._merge(file, own, day, run_id)
+                return not self._holds(own, manifest.details["content_hash"]) and self._merge(file, own, day, run_id)
         return True
 
-    def _holds(self, own: str, manifest: Manifest) -> bool:
-        there = content_hash(self._db, self._stream, f"(FROM {self.name} WHERE {own})")
-        return bool(there == manifest.details["content_hash"])
+    def _holds(self, own: str, content: str) -> bool:
+        return bool(content_hash(self._db, self._stream, f"(FROM {self.name} WHERE {own})") == content)
 
-    def _merge(self, file: str, own: str, day: date | None, run_id: str) -> None:
-        """A partition owns the rows whose newest version it brought.
+    def _merge(self, file: str, own: str, day: date | None, run_id: str) -> bool:
+        """A partition owns the rows whose newest version it brought; of equal versions the later day's counts.
 
         Rows of this partition that the API no longer has there go; rows that another partition holds in a
         newer version stay as they are.
         """
+        assert day is not None  # a merge needs a window
         key = [identifier(name) for name in self._stream.key]
         same = " AND ".join(f"there.{name} = here.{name}" for name in key)
         version = identifier(str(self._stream.version_column))
-        newer = f"there.{version} > here.{version}"
+        later = f"there._partition > DATE {literal(day.isoformat())}"
+        newer = f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
+                             there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
+        elsewhere = f"(FROM {self.name} WHERE NOT {own})"
+        fresh = f"(FROM {file} AS here ANTI JOIN {elsewhere} AS there ON {same} AND {newer})"
+        if self._holds(own, content_hash(self._db, self._stream, fresh)):
+            return False
         self._db.execute(
             f"""DELETE FROM {self.name} AS there WHERE there.{own} OR EXISTS (
-                    SELECT 1 FROM {file} AS here WHERE {same} AND NOT coalesce({newer}, false))"""
+                    SELECT 1 FROM {file} AS here WHERE {same} AND NOT {newer})"""
         )
-        fresh = f"(SELECT * FROM {file} AS here ANTI JOIN {self.name} AS there ON {same})"
         self._insert(fresh, day, run_id)
+        return True
 
     def _insert(self, rows: str, day: date | None, run_id: str) -> None:
         partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]
