@@ -130,13 +130,15 @@ class Client:
         except RetryableError as error:
             raise ApiUnavailable(f"{label}: {error}") from None
         except requests.exceptions.SSLError as error:
-            raise ApiError(_text(f"{label}: TLS failed, check certificates and proxy: {error}"), status=0) from None
+            refusal = _text(f"{label}: TLS failed, check certificates and proxy: {error}")
         except (requests.ConnectTimeout, requests.exceptions.ProxyError) as error:
             return _Again(_text(f"no connection ({type(error).__name__})"), accepted=False)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             refused = "refused" in str(error).lower()
             return _Again(_text(f"no whole answer ({error})"), accepted=not refused)
-        return self._judged(answer, request)
+        else:
+            return self._judged(answer, request)
+        raise ApiError(refusal, status=0)  # out here, where the error with the URL in it is not its context
 
     def _heed(self, answer: Answer, bucket: str) -> None:
         """Hold the bucket back when the API says that its budget is used up."""
@@ -281,11 +283,12 @@ def _error_code(answer: Answer, request: Request) -> str | None:
 
 def _error_message(answer: Answer, request: Request) -> str:
     path = request.errors.message if request.errors else None
-    return str(answers.value_at(answer.body, path) if path else "")[:_SHOWN]
+    return redact.scrub(str(answers.value_at(answer.body, path) if path else ""))[:_SHOWN]
 
 
 def _beginning(body: bytes) -> str:
-    return " ".join(body[: _SHOWN * 4].decode("utf-8", "replace").split())[:_SHOWN] or "empty body"
+    known = redact.scrub_bytes(body)  # before the cut: half a secret would not be recognised
+    return " ".join(known[: _SHOWN * 4].decode("utf-8", "replace").split())[:_SHOWN] or "empty body"
 
 
 def _text(text: str) -> str:

@@ -7,6 +7,7 @@ page. Units are fetched in parallel as far as the source permits, and written in
 import itertools
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -111,12 +112,17 @@ def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id
 
 
 class _Ways:
-    """The ways to ask for a stream's rows, and the one in use. A way that is refused is not tried again."""
+    """The ways to ask for a stream's rows, and the one in use.
+
+    A way that is refused is not tried again, and one that was answered is not left: all pages have one shape.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._ways = [(stream.path, stream.params, stream.rows)]
         self._ways += [(way.path, way.params, way.rows) for way in stream.alternatives]
         self._current = 0
+        self._answered = False
+        self._lock = threading.Lock()
 
     @property
     def current(self) -> int:
@@ -136,9 +142,16 @@ class _Ways:
 
     def next_after(self, refused: int) -> bool:
         """Go on to the next way, unless another unit already did; False when there is none left."""
-        if self._current == refused and refused + 1 < len(self._ways):
-            self._current = refused + 1
-        return self._current != refused
+        with self._lock:
+            if self._current == refused and not self._answered and refused + 1 < len(self._ways):
+                self._current = refused + 1
+            return self._current != refused
+
+    def keep(self, answered: int) -> bool:
+        """Stay with this way; False when another unit was refused on it and went on to the next."""
+        with self._lock:
+            self._answered |= self._current == answered
+            return self._current == answered
 
 
 @dataclass(frozen=True)
@@ -256,6 +269,7 @@ def _rest(api: Api, stream: Stream, ways: _Ways, asked: _Asked, rest: Rest) -> I
     def reader(values: Values) -> Callable[[Any], Iterator[tuple[Page, _Asked]]]:
         def read(unit: Any) -> Iterator[tuple[Page, _Asked]]:
             page = _page(api, stream, ways, asked, values)
+            paginate.refuse_repetition(page, rest.first)
             counted.append(len(page.rows))
             if len(counted) == len(rest.requests):
                 paginate.check_total(rest, sum(counted))
@@ -275,7 +289,7 @@ def _advance(pager: Pager, page: Page, stream: Stream) -> Values | Rest | None:
     except StopIteration:
         return None
     except EtlError as error:
-        raise type(error)(f"{stream.name}: {error}") from None
+        raise type(error)(redact.scrub(f"{stream.name}: {error}")) from None
 
 
 def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) -> Page:
@@ -284,11 +298,13 @@ def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) 
         request = _request(api, stream, ways, {**asked.values, **values})
         try:
             answer = api.client.send(request)
-            break
         except ApiError as error:
             if error.status not in (403, 404) or not ways.next_after(way):
                 raise
             log.warning("%s; asking another way: %s", error, ways.path)
+        else:
+            if ways.keep(way):
+                break
     try:
         rows = [msgspec.Raw(answer.body)] if stream.one else answers.rows_at(answer.body, ways.rows)
     except answers.NotJson as error:

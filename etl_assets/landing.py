@@ -118,16 +118,19 @@ class Folder:
         return DataFile(final, size, digest, rows)
 
     def seal(self, manifest: Manifest) -> None:
-        """Put the manifest in force: from here on its files are the set."""
-        temporary = self.new_file()
-        with temporary.open("wb") as handle:
-            handle.write(manifest.to_json())
-            handle.flush()
-            os.fsync(handle.fileno())
-        _sync_folder(self.path)
-        os.replace(temporary, self.path / MANIFEST)
-        _sync_folder(self.path)
-        self._sweep(manifest)
+        """Put the manifest in force: from here on its files are the set. OSError becomes LandingError."""
+        try:
+            temporary = self.new_file()
+            with temporary.open("wb") as handle:
+                handle.write(manifest.to_json())
+                handle.flush()
+                os.fsync(handle.fileno())
+            _sync_folder(self.path)
+            os.replace(temporary, self.path / MANIFEST)
+            _sync_folder(self.path)
+            self._sweep(manifest)
+        except OSError as error:
+            raise LandingError(f"{self.uri}: cannot be written: {error.strerror or error}") from None
 
     def _checked(self, entry: DataFile) -> Path:
         file = self.path / entry.name
@@ -190,7 +193,8 @@ class RawWriter:
     def abandon(self) -> None:
         """Remove what is not finished."""
         if self._part is not None:
-            self._part.close()
+            with contextlib.suppress(OSError):  # what a full disk does not take is not wanted any more
+                self._part.close()
             self._part.path.unlink(missing_ok=True)
             self._part = None
 
@@ -207,8 +211,10 @@ class _Part:
         self.rows += rows
 
     def close(self) -> None:
-        self._stream.close()  # type: ignore[no-untyped-call]
-        self._file.close()
+        try:
+            self._stream.close()  # type: ignore[no-untyped-call]
+        finally:
+            self._file.close()
 
 
 @contextlib.contextmanager

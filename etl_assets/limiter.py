@@ -48,7 +48,8 @@ class Limiter:
     def __init__(self, folder: Path, credential: str, *, parallel: int, rates: Mapping[str, Sequence[Rate]]) -> None:
         """`credential` tells accounts apart; only its digest is written, as the name of a folder."""
         self._folder = folder / hashlib.sha256(credential.encode()).hexdigest()[:16]
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with _writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._parallel = parallel
         self._rates = rates
         self.waits = Waits()
@@ -81,16 +82,18 @@ class Limiter:
 
     def pause(self, bucket: str, seconds: float) -> None:
         """Let no request of the bucket go for this long, in any process."""
+        until = time.time() + min(seconds, _LONGEST_QUEUE_SECONDS)
         with self._bucket(bucket) as handle:
             (paused,) = _TIME.unpack(os.pread(handle, _TIME.size, 0))
-            os.pwrite(handle, _TIME.pack(max(_reachable(paused), time.time() + min(seconds, _LONGEST_QUEUE_SECONDS))), 0)
+            os.pwrite(handle, _TIME.pack(max(_reachable(paused), until)), 0)
 
     def _free_slot(self, deadline: float) -> int:
         places = list(range(self._parallel))
         random.shuffle(places)
         while True:
             for place in places:
-                handle = os.open(self._folder / f"slot-{place}", os.O_RDWR | os.O_CREAT, 0o600)
+                with _writing(self._folder):
+                    handle = os.open(self._folder / f"slot-{place}", os.O_RDWR | os.O_CREAT, 0o600)
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return handle
@@ -127,13 +130,14 @@ class Limiter:
 
     @contextmanager
     def _file(self, name: str, size: int) -> Iterator[int]:
-        handle = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(handle).st_size < size:
-                os.truncate(handle, size)
-            yield handle
-        finally:
-            os.close(handle)
+        with _writing(self._folder):
+            handle = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                if os.fstat(handle).st_size < size:
+                    os.truncate(handle, size)
+                yield handle
+            finally:
+                os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,15 @@ class _Ring:
     def _count(self) -> int:
         (count,) = _COUNT.unpack(os.pread(self.handle, _COUNT.size, 0))
         return int(count)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that is full is no network that fails, though both are OSError: it becomes RetryableError."""
+    try:
+        yield
+    except OSError as error:
+        raise RetryableError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
 def _reachable(moment: float) -> float:

@@ -31,10 +31,11 @@ class Page:
 
 @dataclass(frozen=True)
 class Rest:
-    """Requests that do not depend on each other's answers: the remaining pages of a list."""
+    """Requests that do not depend on each other's answers: the pages of a list after the first."""
 
     requests: list[Values]
     rows: int
+    first: Page
 
 
 Pager = Generator[Values | Rest, Page, None]
@@ -63,16 +64,16 @@ def _page_number(paging: PageNumber) -> Pager:
     base = {"size": paging.size}
     first = yield {**base, "page": paging.start}
     if paging.total:
-        total = _total(first, paging.total)
+        total = _total(first, paging.total, paging.size)
         numbers = range(paging.start + 1, paging.start + _page_count(total, paging.size))
-        yield Rest([{**base, "page": number} for number in numbers], total - len(first.rows))
+        yield Rest([{**base, "page": number} for number in numbers], total - len(first.rows), first)
         return
     page = first
     for number in range(paging.start + 1, paging.start + MOST_PAGES):
         if not _has_more(page, paging):
             return
         page, before = (yield {**base, "page": number}), page
-        _refuse_repetition(page, before)
+        refuse_repetition(page, before)
     raise PagingError(f"more than {MOST_PAGES} pages")
 
 
@@ -82,6 +83,8 @@ def _has_more(page: Page, paging: PageNumber) -> bool:
     flag = answers.value_at(page.body, paging.more)
     if flag is None:
         raise PagingError(f"the answer has no {paging.more!r}, which tells whether there are more pages")
+    if str(flag).lower() not in ("true", "1", "false", "0"):
+        raise PagingError(f"{paging.more!r} is {flag!r}, which says neither that there are more pages nor that not")
     more = str(flag).lower() in ("true", "1")
     if more and not page.rows:
         raise PagingError(f"an empty page says {paging.more!r}: there are more")
@@ -92,20 +95,21 @@ def _offset(paging: Offset) -> Pager:
     base = {"size": paging.size}
     page = yield {**base, "offset": 0}
     if paging.total:
-        total = _total(page, paging.total)
+        total = _total(page, paging.total, paging.size)
         offsets = range(paging.size, total, paging.size)
-        yield Rest([{**base, "offset": offset} for offset in offsets], total - len(page.rows))
+        yield Rest([{**base, "offset": offset} for offset in offsets], total - len(page.rows), page)
         return
     for number in range(1, MOST_PAGES):
         if len(page.rows) < paging.size:
             return
         page, before = (yield {**base, "offset": number * paging.size}), page
-        _refuse_repetition(page, before)
+        refuse_repetition(page, before)
     raise PagingError(f"more than {MOST_PAGES} pages")
 
 
 def _keyset(paging: Keyset) -> Pager:
     last: Any = None
+    passed: set[str] = set()
     for _ in range(MOST_PAGES):
         page = yield {"size": paging.size, "last": last}
         if not page.rows:
@@ -113,10 +117,11 @@ def _keyset(paging: Keyset) -> Pager:
         reached = answers.value_at(page.rows[-1], paging.column)
         if reached is None:
             raise PagingError(f"the last row of a page has no {paging.column!r} to go on from")
-        if len(page.rows) < paging.size or (paging.inclusive and reached == last and len(page.rows) == 1):
+        if len(page.rows) < paging.size:
             return
-        if reached == last:
-            raise PagingError(f"{paging.column!r} stays at {last!r}: the page after it is the same again")
+        if str(reached) in passed:
+            raise PagingError(f"{paging.column!r} comes to {reached!r} a second time: the next page would, too")
+        passed.add(str(reached))
         last = reached
     raise PagingError(f"more than {MOST_PAGES} pages")
 
@@ -135,21 +140,25 @@ def _cursor(paging: Cursor) -> Pager:
     raise PagingError(f"more than {MOST_PAGES} pages")
 
 
-def _total(page: Page, path: str) -> int:
-    total = answers.value_at(page.body, path)
+def _total(page: Page, path: str, size: int) -> int:
+    value = answers.value_at(page.body, path)
     try:
-        return int(total)
+        total = int(value)
     except (TypeError, ValueError):
-        raise PagingError(f"the answer has no row total at {path!r}: {total!r}") from None
+        raise PagingError(f"the answer has no row total at {path!r}: {value!r}") from None
+    if _page_count(total, size) > MOST_PAGES:
+        raise PagingError(f"a row total of {total} makes more than {MOST_PAGES} pages")
+    return total
 
 
 def _page_count(total: int, size: int) -> int:
     return max(-(-total // size), 1)
 
 
-def _refuse_repetition(page: Page, before: Page) -> None:
-    if page.rows and page.body == before.body:
-        raise PagingError("two pages in a row are the same: the API ignores the page parameter")
+def refuse_repetition(page: Page, before: Page) -> None:
+    """Raises PagingError when a page has the rows of another."""
+    if page.rows and page.rows == before.rows:
+        raise PagingError("two pages have the same rows: the API ignores the page parameter")
 
 
 def check_total(rest: Rest, rows: int) -> None:

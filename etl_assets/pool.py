@@ -5,8 +5,8 @@ end put further units right behind itself. The caller receives all items in the 
 finished first. No worker runs further ahead of the caller than a fixed number of units.
 """
 
+import heapq
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import Full, Queue
@@ -43,7 +43,9 @@ class _Failure:
 
 def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
     """The items of all units, in order. An error of a unit is raised in its place and ends the rest."""
-    line = deque(units)
+    order = list(units)
+    # By place: each unit behind the one that it follows, which keeps the workers on what the caller needs next.
+    line: list[tuple[tuple[int, ...], Unit[Item]]] = [((n,), unit) for n, unit in enumerate(order)]
     line_lock = threading.Lock()
     ahead = threading.Semaphore(workers * _AHEAD_PER_WORKER)
     stopped = threading.Event()
@@ -58,24 +60,26 @@ def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
                 continue
         raise _Stopped
 
-    def take() -> Unit[Item] | None:
+    def take() -> tuple[tuple[int, ...], Unit[Item]] | None:
         while not stopped.is_set() and not idle.is_set():
             if ahead.acquire(timeout=_CHECK_SECONDS):
                 with line_lock:
                     if line:
-                        return line.popleft()
+                        return heapq.heappop(line)
                 ahead.release()
                 idle.wait(_CHECK_SECONDS / 10)
         return None
 
     def run() -> None:
         nonlocal unfinished
-        while (unit := take()) is not None:
+        while (taken := take()) is not None:
+            place, unit = taken
             try:
                 for item in unit.work(unit):
                     put(unit, item)
                 with line_lock:
-                    line.extendleft(reversed(unit.following))
+                    for n, following in enumerate(unit.following):
+                        heapq.heappush(line, ((*place, n), following))
                     unfinished += len(unit.following) - 1
                     if unfinished == 0:
                         idle.set()
@@ -97,7 +101,6 @@ def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
         for following in unit.following:
             yield from drain(following)
 
-    order = list(line)
     if not order:
         return
     threads = [threading.Thread(target=run, daemon=True, name=f"fetch-{n}") for n in range(workers)]

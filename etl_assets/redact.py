@@ -8,14 +8,18 @@ every logger of the process.
 
 import base64
 import html
+import itertools
 import json
 import logging
 import re
 import threading
 import urllib.parse
+from collections.abc import Iterator
 
 MASK = "***"
 _SHORTEST_FRAGMENT = 8  # a base64 fragment shorter than this would match innocent text
+
+_ESCAPED_BY_SOME = ("", "<>&", "<>&'=", "<>&'+`\"")  # by all, Go, Gson, .NET
 
 _lock = threading.Lock()
 _forms: set[str] = set()
@@ -63,14 +67,42 @@ def install() -> None:
     def scrubbed(*args: object, **kwargs: object) -> logging.LogRecord:
         record = make(*args, **kwargs)
         if _pattern is not None:
-            message = record.getMessage()
-            clean = scrub(message)
-            if clean != message:
-                record.msg, record.args = clean, ()
+            _scrub_record(record)
         return record
 
     scrubbed.scrubs = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(scrubbed)
+
+
+def _scrub_record(record: logging.LogRecord) -> None:
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # logging would print arguments that do not fit as they are
+        message = f"{record.msg} {record.args}"
+        record.msg, record.args = message, ()
+    if (clean := scrub(message)) != message:
+        record.msg, record.args = clean, ()
+    if record.exc_info:
+        trace = logging.Formatter().formatException(record.exc_info)
+        if (clean := scrub(trace)) != trace:
+            record.exc_info, record.exc_text = None, clean
+
+
+def _in_json(secret: str) -> Iterator[str]:
+    """The secret inside a JSON string: encoders agree on no more than what must be escaped."""
+    for more, digits, letters in itertools.product(_ESCAPED_BY_SOME, ("04x", "04X"), (True, False)):
+        written = "".join(_escaped(c, digits) if c in more or (c > "~" and not letters) else _quoted(c) for c in secret)
+        yield written
+        yield written.replace("/", "\\/")  # PHP
+
+
+def _quoted(character: str) -> str:
+    return json.dumps(character, ensure_ascii=False)[1:-1]
+
+
+def _escaped(character: str, digits: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{int.from_bytes(units[at : at + 2]):{digits}}" for at in range(0, len(units), 2))
 
 
 def _forms_of(secret: str) -> set[str]:
@@ -79,12 +111,12 @@ def _forms_of(secret: str) -> set[str]:
         urllib.parse.quote(secret, safe=""),
         urllib.parse.quote(secret),
         urllib.parse.quote_plus(secret),
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
         html.escape(secret),
+        *_in_json(secret),
     }
     raw = secret.encode()
+    forms |= {repr(raw)[2:-1], raw.decode("latin-1")}  # as libraries show bytes and headers
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         forms.add(encode(raw).decode())
         for shift in range(3):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 
@@ -22,8 +22,8 @@ Environment = Mapping[str, str]
 
 def environment() -> Environment:
     """The variables of `.env` and of the process, without the empty ones."""
-    merged = {**dotenv_values(Path.cwd() / ".env"), **os.environ}
-    return {name: value for name, value in merged.items() if value}
+    both = (dotenv_values(Path.cwd() / ".env"), os.environ)
+    return {name: value for variables in both for name, value in variables.items() if value}
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Settings:
             sources_dir=Path(sources_dir) if sources_dir else None,
             retry_base_seconds=_number(env, "ETL_RETRY_BASE_SECONDS", 1.0),
             timeouts=Timeouts(
-                connect=_number(env, "ETL_CONNECT_TIMEOUT_SECONDS", 10.0),
-                read=_number(env, "ETL_READ_TIMEOUT_SECONDS", 60.0),
-                total=_number(env, "ETL_TOTAL_TIMEOUT_SECONDS", 600.0),
+                connect=_positive(env, "ETL_CONNECT_TIMEOUT_SECONDS", 10.0),
+                read=_positive(env, "ETL_READ_TIMEOUT_SECONDS", 60.0),
+                total=_positive(env, "ETL_TOTAL_TIMEOUT_SECONDS", 600.0),
             ),
             max_response_bytes=int(_number(env, "ETL_MAX_RESPONSE_MB", 256) * 1_000_000),
             duckdb_lock_seconds=_number(env, "DUCKDB_LOCK_TIMEOUT_SECONDS", 300.0),
@@ -104,14 +104,13 @@ def connection(source: Source, env: Environment | None = None) -> Connection:
     values = {name: env.get(name, declared.default) for name, declared in source.settings.items()}
     for name, declared in source.settings.items():
         if declared.secret and (value := values[name]):
+            if not value.isprintable():
+                raise SettingError(f"{name}: the value holds a control character, such as a line break")
             redact.register(value)
     missing = [name for name, value in values.items() if value is None]
     if missing:
         hints = "\n".join(f"  {name}: {source.settings[name].help}" for name in missing)
         raise SettingError(f"{source.title} needs variables that are not set (see .env.example):\n{hints}")
-    for name, value in values.items():
-        if source.settings[name].secret and not (value or "").isprintable():
-            raise SettingError(f"{name}: the value holds a control character, such as a line break")
     parallel = int(_number(env, f"{source.source.upper()}_PARALLEL", source.limits.parallel))
     return Connection(
         base_url=_base_url(source, env),
@@ -128,14 +127,24 @@ def reload_days(source: Source, env: Environment | None = None) -> int:
 
 def _base_url(source: Source, env: Environment) -> str:
     name = source.base_url_variable
-    parts = urlsplit(env.get(name, source.base_url))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split(env.get(name, source.base_url))
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingError(f"{name}: give scheme and host, such as {source.base_url}")
-    if parts.username or parts.password or parts.query or parts.fragment or parts.path not in ("", "/"):
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path not in ("", "/"):
         raise SettingError(f"{name}: give scheme and host only, such as {source.base_url}")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise SettingError(f"{name}: http:// is accepted for this machine only; use https://")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address; None where it is none. The error would show a password in it."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return None
+    return None if " " in parts.netloc else parts
 
 
 def _is_loopback(host: str) -> bool:
@@ -143,6 +152,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _positive(env: Environment, name: str, default: float) -> float:
+    value = _number(env, name, default)
+    if value == 0:
+        raise SettingError(f"{name}: {env[name]!r} is out of range")
+    return value
 
 
 def _number(env: Environment, name: str, default: float) -> float:

@@ -32,7 +32,8 @@ def params(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Params:
     flat = []
     for name, value in filled(dict(tree), values).items():
         for single in value if isinstance(value, list) else [value]:
-            flat.append((name, _text(single)))
+            if single is not None:
+                flat.append((name, _text(single)))
     return tuple(flat)
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)  # what is cut off below the unit of a form leaves its last unit
+
 
 @dataclass(frozen=True)
 class Window:
@@ -35,10 +38,12 @@ class Window:
         """The window cut into consecutive windows no longer than `longest`; itself without a limit."""
         if longest is None:
             return [self]
-        edges = [self.start]
-        while edges[-1] < self.end:
-            edges.append(min((edges[-1].astimezone(UTC) + longest).astimezone(self.zone), self.end))
-        return [Window(a, b, self.zone) for a, b in itertools.pairwise(edges)]
+        # In UTC: datetimes of one zone compare by wall clock, which goes back in autumn.
+        edges, end = [self.start.astimezone(UTC)], self.end.astimezone(UTC)
+        while edges[-1] < end:
+            edges.append(min(edges[-1] + longest, end))
+        local = [edge.astimezone(self.zone) for edge in edges]
+        return [Window(a, b, self.zone) for a, b in itertools.pairwise(local)]
 
     def _local(self, instant: datetime, by: timedelta) -> datetime:
         return instant.astimezone(self.zone) + by
@@ -51,8 +56,10 @@ def since(window: Window, form: str) -> str | int:
 
 def until(window: Window, form: str, *, inclusive: bool) -> str | int:
     """The end of the window in the API's form: its last unit for an inclusive end, else its first after."""
-    end = window.end.astimezone(window.zone)
-    return _written(end - _unit(form) if inclusive else end, form)
+    end = window.end.astimezone(UTC)
+    if inclusive:
+        end -= _INSTANT
+    return _written(end.astimezone(window.zone), form)
 
 
 def _written(instant: datetime, form: str) -> str | int:
@@ -62,13 +69,7 @@ def _written(instant: datetime, form: str) -> str | int:
         case "iso":
             return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         case "epoch_s":
-            return int(instant.timestamp())
+            return (instant - _EPOCH) // timedelta(seconds=1)
         case "epoch_ms":
-            return round(instant.timestamp() * 1000)
+            return (instant - _EPOCH) // timedelta(milliseconds=1)
     return instant.strftime(form)
-
-
-def _unit(form: str) -> timedelta:
-    if form == "date" or not ("%S" in form or form.startswith(("epoch", "iso"))):
-        return timedelta(days=1)
-    return timedelta(milliseconds=1) if form == "epoch_ms" else timedelta(seconds=1)

@@ -15,5 +15,5 @@ def iana(name: str) -> str:
     known = win_tz.get(name, name)
     try:
         return ZoneInfo(known).key
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `Asia` is a folder of zones
         raise FinalError(f"{name!r} is neither an IANA nor a Windows time zone name") from None

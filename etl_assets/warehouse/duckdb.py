@@ -136,7 +136,7 @@ class DuckDbWarehouse:
                 os.fsync(handle.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(unfinished, self.path)
-        except (OSError, duckdb.IOException) as error:
+        except (OSError, duckdb.Error) as error:
             raise LandingError(f"{self.path}: cannot be created: {error}") from None
         finally:
             unfinished.unlink(missing_ok=True)
