@@ -33,7 +33,7 @@ bench: .venv/.base
 	@python bench/bench.py
 
 chaos: .venv/.test
-	@python -m pytest etl_assets_tests/chaos -n auto -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
+	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
 
 clean:
 	rm -rf .venv data bench/result.json

@@ -21,14 +21,17 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from etl_assets.sandbox.backlog import Backlog
 from etl_assets.sandbox.control import PREFIX, Control, Logged
 from etl_assets.sandbox.faults import Fault
+from etl_assets.sandbox.fxiaoke import Fxiaoke
 from etl_assets.sandbox.handle import Sandbox
+from etl_assets.sandbox.jushuitan import Jushuitan
 from etl_assets.sandbox.tmetric import TMetric
 from etl_assets.sandbox.vendor import Clock, Request, Vendor
 from etl_assets.sandbox.wire import Protocol, Wire
 
-VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric,)}
+VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog)}
 
 _HOST = "127.0.0.1"
 _BACKLOG = 2048
@@ -115,12 +118,15 @@ class _Site:
             await wire.answer(self._control.answer(request))
             return
         entry = self._control.log.add(request)
-        if fault := self._control.faults.take(request):
-            await self._fail(fault, request, entry, wire)
-            return
-        answer = self.vendor.answer(request)
-        entry.status, entry.bytes = answer.status, len(answer.body)
-        await wire.answer(answer)
+        with self.vendor.attending(request):
+            if fault := self._control.faults.take(request):
+                await self._fail(fault, request, entry, wire)
+                return
+            answer = self.vendor.answer(request)
+            if answer.takes and await wire.left(within=answer.takes):
+                return
+            entry.status, entry.bytes = answer.status, len(answer.body)
+            await wire.answer(answer)
         self._control.schedule.answered(request)
 
     async def _fail(self, fault: Fault, request: Request, entry: Logged, wire: Wire) -> None:

@@ -7,6 +7,7 @@ request log and the control endpoints are the frame's business, not a vendor's.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -55,11 +56,12 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """One HTTP answer; Content-Length is added when it is sent."""
+    """One HTTP answer; Content-Length is added when it is sent, `takes` seconds after the vendor gave it."""
 
     body: bytes = b""
     status: int = 200
     headers: Headers = JSON
+    takes: float = 0
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
@@ -163,6 +165,10 @@ class Vendor(ABC):
             return self._routes.answer(request) or self.not_found(request)
         except RefusedError as refused:
             return refused.answer
+
+    def attending(self, request: Request) -> AbstractContextManager[None]:
+        """Entered when a request arrives, left when its answer is sent: shows which ones come at once."""
+        return nullcontext()
 
     def not_found(self, request: Request) -> Answer:
         """The answer to an unknown path."""
