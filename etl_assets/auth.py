@@ -1,48 +1,18 @@
-"""How requests are authorised.
+"""The authorisers that stream files name."""
 
-An authoriser is a generator function: it yields the request it wants sent, receives the answer, and may
-yield once more, for instance with a fresh token. The client sends whatever it yields and returns the last
-answer. Credentials enter the request here and nowhere else, so every other text is made without them.
-"""
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
-
-from etl_assets import redact
-from etl_assets.spec import Auth, BearerAuth, Errors, HeaderAuth, QueryAuth
-from etl_assets.template import Params, filled
+from etl_assets import jushuitan, redact, tokens
+from etl_assets.messages import Authoriser, Flow, Request
+from etl_assets.spec import Auth, BearerAuth, HeaderAuth, JushuitanAuth, QueryAuth, TokenAuth
+from etl_assets.template import filled
 
 
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request before authorisation. `label` names it in texts and holds no secret."""
-
-    method: str
-    path: str
-    label: str
-    params: Params = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    bucket: str = "default"
-    errors: Errors | None = None
-    repeatable: bool = True
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status, headers (case-insensitive) and decoded body of one exchange."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-Flow = Generator[Request, Answer, None]
-Authoriser = Callable[[Request], Flow]
-
-
-def authoriser(auth: Auth, values: Mapping[str, str]) -> Authoriser:
-    """The authoriser that a stream file declares, with the values of its settings."""
+def authoriser(ways: Sequence[Auth], values: Mapping[str, str], store: Path) -> Authoriser:
+    """The first declared way whose settings all have a value. Tokens that are obtained are kept in `store`."""
+    auth = next(way for way in ways if all(name in values for name in way.settings()))
     match auth:
         case BearerAuth(token=token):
             return _with_header("Authorization", f"Bearer {values[token]}")
@@ -50,6 +20,10 @@ def authoriser(auth: Auth, values: Mapping[str, str]) -> Authoriser:
             return _with_header(name, str(filled(value, values)))
         case QueryAuth(name=name, value=value):
             return _with_param(name, str(filled(value, values)))
+        case TokenAuth():
+            return tokens.authoriser(auth, values, store)
+        case JushuitanAuth():
+            return jushuitan.authoriser(auth, values, store)
     return _plain
 
 

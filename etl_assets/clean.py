@@ -22,7 +22,7 @@ import duckdb
 from etl_assets import coltypes
 from etl_assets.errors import FinalError, LandingError, QuarantineError, SettingError
 from etl_assets.landing import Folder, Manifest
-from etl_assets.spec import Column, Source, Stream, code_version
+from etl_assets.spec import Children, Column, Source, Stream, code_version
 from etl_assets.sqltext import identifier, json_path, literal
 from etl_assets.template import filled
 from etl_assets.window import Window
@@ -67,13 +67,15 @@ def clean(
     started = time.monotonic()
     received = raw.manifest()
     paths = raw.files(received)
+    if stream.of:
+        paths = paths[:1]  # the rows of the parent's clean set
     reading = _reading(stream, values)
     try:
         with _workspace(into) as work, _database(work, received, memory_mb) as db:
             typed, table = work / "typed.parquet", work / "table.parquet"
             _copy(db, typed_rows(source, stream, received, paths, reading), typed, compression="snappy")
             counts = _counts(db, stream, day, typed)
-            if counts.read != received.rows:
+            if not stream.of and counts.read != received.rows:
                 raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
             _limit_quarantine(db, stream, day, typed, counts)
             _copy(db, _winners(stream, day, typed, counts), table)
@@ -81,6 +83,10 @@ def clean(
                 _transform(db, stream, table)
             content = content_hash(db, stream, f"read_parquet({literal(str(table))})")
             files = [into.keep(table, "rows", ".parquet", counts.kept)]
+            if stream.of:
+                parents = work / "parents.parquet"
+                _copy(db, f"SELECT DISTINCT {_stamps(stream.of)} FROM {_file(paths[0])}", parents)
+                files.append(into.keep(parents, "parents", ".parquet", received.rows))
             if counts.bad:
                 quarantine = work / "quarantine.parquet"
                 _copy(db, _quarantined(stream, day, typed), quarantine)
@@ -165,8 +171,7 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
     columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
     key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
     return f"""
-WITH pages AS ({_pages(received, paths)}),
-records AS (SELECT _page, _stamp, unnest(_rows) AS _record FROM pages),
+WITH records AS ({_elements(stream.of, paths[0]) if stream.of else _records(received, paths)}),
 parts AS (
     SELECT *, from_json(_record, {literal(json.dumps(_shape(plain)))}) AS plain,
            json_extract(_record, {_path_list([*nested, *parents])}) AS nested,
@@ -289,6 +294,22 @@ def _needed(stream: Stream) -> list[str]:
 
 def _missing(name: str) -> str:
     return f"WHEN {identifier(name)} IS NULL THEN {literal(f'{name}: missing')}"
+
+
+def _elements(of: Children, rows: Path) -> str:
+    """The elements of the parents' lists, stamped with the parents' columns."""
+    stamp = ", ".join(f"{literal(column)}, {identifier(taken)}" for column, taken in of.stamp.items())
+    return f"""
+    SELECT _page, json_object({stamp}) AS _stamp, unnest(from_json({identifier(of.rows)}, '["JSON"]')) AS _record
+    FROM {_file(rows)}"""
+
+
+def _stamps(of: Children) -> str:
+    return ", ".join(f"{identifier(taken)} AS {identifier(column)}" for column, taken in of.stamp.items())
+
+
+def _records(received: Manifest, paths: list[Path]) -> str:
+    return f"SELECT _page, _stamp, unnest(_rows) AS _record FROM ({_pages(received, paths)})"
 
 
 def _pages(received: Manifest, paths: list[Path]) -> str:
@@ -486,7 +507,7 @@ def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb
 
     A page is held several times over while it is taken apart, so the largest one sets the least memory.
     """
-    pages = received.details["largest_page_bytes"] * 12 // 1_000_000
+    pages = received.details.get("largest_page_bytes", 0) * 12 // 1_000_000
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 2,
         "memory_limit": f"{max(memory_mb, pages)}MB",

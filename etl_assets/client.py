@@ -19,9 +19,9 @@ import requests
 import urllib3
 
 from etl_assets import answers, redact
-from etl_assets.auth import Answer, Authoriser, Flow, Request
 from etl_assets.errors import ApiError, ApiUnavailable, RetryableError
 from etl_assets.limiter import Limiter
+from etl_assets.messages import Answer, Authoriser, Flow, Request
 from etl_assets.settings import Timeouts
 
 log = logging.getLogger(__name__)
@@ -89,9 +89,9 @@ class Client:
         """
         flow = self._authoriser(request)
         deadline = time.monotonic() + self._timeouts.total
-        answer = self._with_retries(next(flow), request.label, deadline)
+        answer = self._with_retries(next(flow), deadline)
         while (following := _advance(flow, answer)) is not None:
-            answer = self._with_retries(following, request.label, deadline)
+            answer = self._with_retries(following, deadline)
         _raise_for(answer, request)
         return answer
 
@@ -99,7 +99,8 @@ class Client:
         """Close the connections."""
         self._adapter.close()
 
-    def _with_retries(self, request: Request, label: str, deadline: float) -> Answer:
+    def _with_retries(self, request: Request, deadline: float) -> Answer:
+        label = request.label
         attempt = 0
         while isinstance(outcome := self._attempt(request, label, deadline), _Again):
             attempt += 1

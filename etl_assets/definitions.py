@@ -4,6 +4,7 @@ import dagster as dg
 
 from etl_assets.defs.assets import stream_assets
 from etl_assets.defs.jobs import jobs_and_schedules
+from etl_assets.defs.marts import marts
 from etl_assets.defs.resources import resources
 from etl_assets.pipeline import Pipeline
 
@@ -19,5 +20,6 @@ def defs() -> dg.Definitions:
         stream_assets(sources),
         jobs_and_schedules(sources),
         resources(sources),
+        marts(),
         dg.Definitions(executor=dg.in_process_executor),
     )

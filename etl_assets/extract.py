@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +19,12 @@ from urllib.parse import urlencode
 import msgspec
 
 from etl_assets import answers, paginate, redact, template, window, zones
-from etl_assets.auth import Request, authoriser
+from etl_assets.auth import authoriser
 from etl_assets.client import Client
 from etl_assets.errors import ApiError, ApiUnavailable, EtlError
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.limiter import Limiter
+from etl_assets.messages import Request
 from etl_assets.paginate import Page, Pager, Rest, Values
 from etl_assets.pool import Unit, in_order
 from etl_assets.settings import Connection, Settings
@@ -49,7 +51,7 @@ def open_api(source: Source, connection: Connection, settings: Settings) -> Api:
     limiter = Limiter(settings.data_dir / "limits", credential, parallel=connection.parallel, rates=source.limits.rates)
     client = Client(
         connection.base_url,
-        authoriser=authoriser(source.auth, connection.values),
+        authoriser=authoriser(source.auth, connection.values, settings.data_dir / "tokens"),
         limiter=limiter,
         timeouts=settings.timeouts,
         retry_base_seconds=settings.retry_base_seconds,
@@ -295,7 +297,7 @@ def _advance(pager: Pager, page: Page, stream: Stream) -> Values | Rest | None:
 def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) -> Page:
     while True:
         way = ways.current
-        request = _request(api, stream, ways, {**asked.values, **values})
+        request = _request(api, stream, ways, {**stream.values, **asked.values, **values, "uuid": str(uuid.uuid4())})
         try:
             answer = api.client.send(request)
         except ApiError as error:

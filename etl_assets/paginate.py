@@ -108,7 +108,7 @@ def _offset(paging: Offset) -> Pager:
 
 
 def _keyset(paging: Keyset) -> Pager:
-    last: Any = None
+    last: Any = paging.start
     passed: set[str] = set()
     for _ in range(MOST_PAGES):
         page = yield {"size": paging.size, "last": last}

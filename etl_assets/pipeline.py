@@ -71,7 +71,7 @@ class Pipeline:
             stream,
             day,
             values=plain_values(source),
-            raw=self.folder("raw", source, stream, day),
+            raw=self._received(source, stream, day),
             into=self.folder("clean", source, stream, day),
             run_id=run_id,
             memory_mb=self.settings.duckdb_memory_mb,
@@ -81,6 +81,12 @@ class Pipeline:
             *(done.manifest.rows, done.rows_quarantined, done.rows_duplicate, done.rows_outside, done.seconds),
         )
         return done
+
+    def _received(self, source: Source, stream: Stream, day: Window | None) -> Folder:
+        """What a clean step starts from: raw pages, or for a child table the clean rows of its parent."""
+        if stream.of:
+            return self.folder("clean", source, source.stream(stream.of.stream), day)
+        return self.folder("raw", source, stream, day)
 
     def inspect(self, source: Source, stream: Stream, day: Window | None) -> Findings:
         """What is in the clean set, as its reader finds it."""

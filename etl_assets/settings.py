@@ -107,16 +107,27 @@ def connection(source: Source, env: Environment | None = None) -> Connection:
             if not value.isprintable():
                 raise SettingError(f"{name}: the value holds a control character, such as a line break")
             redact.register(value)
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        hints = "\n".join(f"  {name}: {source.settings[name].help}" for name in missing)
-        raise SettingError(f"{source.title} needs variables that are not set (see .env.example):\n{hints}")
+    _refuse_missing(source, {name for name, value in values.items() if value is not None})
     parallel = int(_number(env, f"{source.source.upper()}_PARALLEL", source.limits.parallel))
     return Connection(
         base_url=_base_url(source, env),
         values={name: value for name, value in values.items() if value is not None},
         parallel=min(max(parallel, 1), 64),
     )
+
+
+def _refuse_missing(source: Source, known: set[str]) -> None:
+    """Raises SettingError unless all mandatory settings, and all of one way to authorise, have a value."""
+    needed = [name for name, declared in source.settings.items() if not declared.optional]
+    ways = [way.settings() for way in source.auth]
+    if not any(known.issuperset(way) for way in ways):
+        needed += [name for name in ways[0] if name not in needed]
+    missing = [name for name in needed if name not in known]
+    if not missing:
+        return
+    hints = "\n".join(f"  {name}: {source.settings[name].help}" for name in missing)
+    others = "".join(f"\n  or instead of them: {', '.join(way)}" for way in ways[1:] if not known.issuperset(way))
+    raise SettingError(f"{source.title} needs variables that are not set (see .env.example):\n{hints}{others}")
 
 
 def reload_days(source: Source, env: Environment | None = None) -> int:

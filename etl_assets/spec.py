@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from etl_assets.errors import StreamFileError
 
+BUILT_IN = frozenset({"uuid"})
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
 _SIMPLE_TYPES = {
     "string": "VARCHAR",
@@ -35,14 +36,16 @@ _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _RATE = re.compile(r"(\d+)/(\d+)s")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra"}
+_MERGED = {"columns", "params", "derived"}
+_RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra", "_page", "_reason", "_key", "_record", "_stamp", "_rest"}
 
 
 def snake(path: str) -> str:
     """Column name of a JSON path: `task.externalLink.caption` -> `task_external_link_caption`."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", path)
     spaced = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", spaced)
-    return re.sub(r"[^0-9A-Za-z]+", "_", spaced).lower().strip("_") or "_"
+    name = re.sub(r"[^0-9A-Za-z]+", "_", spaced).lower().strip("_") or "_"
+    return f"_{name}" if path.startswith("_") else name
 
 
 def _type_name(value: object) -> object:
@@ -69,7 +72,7 @@ def _duration(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 def _zone(value: object) -> object:
@@ -84,6 +87,7 @@ TypeName = Annotated[str, BeforeValidator(_type_name)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Zone = Annotated[str, BeforeValidator(_zone)]
 Name = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+ColumnName = Annotated[str, Field(pattern=f"^_?{_NAME.pattern}$")]
 Paths = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
@@ -98,6 +102,7 @@ class Setting(Model):
 
     help: str = Field(description="Where to get the value; shown when it is missing.")
     secret: bool = Field(False, description="Never shown or written anywhere.")
+    optional: bool = Field(False, description="The source works without it, or another way to authorise does.")
     default: str | None = Field(None, description="Value when the variable is unset.")
 
 
@@ -132,6 +137,10 @@ class NoAuth(Model):
 
     type: Literal["none"] = "none"
 
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        return []
+
 
 class BearerAuth(Model):
     """`Authorization: Bearer <token>`."""
@@ -139,12 +148,21 @@ class BearerAuth(Model):
     type: Literal["bearer"]
     token: str = Field(description="Name of the setting that holds the token.")
 
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        return [self.token]
+
 
 class HeaderAuth(Model):
     """A header of your choice."""
 
     type: Literal["header"]
     name: str = Field(description="Header name.")
+
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        return sorted(set(_placeholders(self.value)))
+
     value: str = Field(description='Header value with placeholders, such as "Token {EXAMPLE_KEY}".')
 
 
@@ -153,10 +171,60 @@ class QueryAuth(Model):
 
     type: Literal["query"]
     name: str = Field(description="Parameter name.")
+
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        return sorted(set(_placeholders(self.value)))
+
     value: str = Field(description='Parameter value with placeholders, such as "{EXAMPLE_KEY}".')
 
 
-Auth = Annotated[NoAuth | BearerAuth | HeaderAuth | QueryAuth, Field(discriminator="type")]
+class TokenAuth(Model):
+    """A token that a request obtains, and that is good for a while.
+
+    `{token}` is the token, `{token.x}` a value of `keep`.
+    """
+
+    type: Literal["token"]
+    path: str = Field(description="Path of the POST that obtains it.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Query parameters of that request.")
+    json_body: Any = Field(None, alias="json", description="Its JSON body.")
+    form: dict[str, Any] | None = Field(None, description="Its form body.")
+    token: str = Field(description="Path of the token in the answer.")
+    expires_in: str | None = Field(None, description="Path of the seconds it is good for.")
+    lifetime: Duration = Field(timedelta(hours=1), description="How long it is good for if the answer does not say.")
+    renew_before: Duration = Field(timedelta(minutes=10), description="Obtain a new one this long before its end.")
+    keep: dict[Name, str] = Field(
+        default_factory=dict, description="Further values of the answer, kept with it: `name: path`."
+    )
+    initial: dict[Name, str] = Field(
+        default_factory=dict, description="Values of `keep` for the first request, such as a first refresh token."
+    )
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers of every request.")
+    body: dict[str, Any] = Field(default_factory=dict, description="Fields added to every JSON body.")
+    bucket: str = Field("token", description="Rate bucket of the request that obtains it.")
+
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        used = _placeholders([self.params, self.json_body, self.form, self.initial, self.headers, self.body])
+        return sorted({name for name in used if not name.startswith("token") and name not in BUILT_IN})
+
+
+class JushuitanAuth(Model):
+    """Jushuitan's signed form posts, with an access token that is refreshed."""
+
+    type: Literal["jushuitan"]
+    app_key: str = Field(description="Name of the setting with the app key.")
+    app_secret: str = Field(description="Name of the setting with the app secret.")
+    access_token: str = Field(description="Name of the setting with the first access token.")
+    refresh_token: str = Field(description="Name of the setting with the first refresh token; it may be unset.")
+
+    def settings(self) -> list[str]:
+        """Names of the settings it needs."""
+        return [self.app_key, self.app_secret, self.access_token]
+
+
+Auth = Annotated[NoAuth | BearerAuth | HeaderAuth | QueryAuth | TokenAuth | JushuitanAuth, Field(discriminator="type")]
 
 
 class Errors(Model):
@@ -203,6 +271,7 @@ class Keyset(Model):
     type: Literal["keyset"]
     size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
     column: str = Field(description="Path of the ordering field in a row.")
+    start: str | int | None = Field(None, description="`{last}` of the first page; by default it is left out there.")
     inclusive: bool = Field(False, description="The API answers rows >= `{last}`: the boundary row comes twice.")
 
 
@@ -224,7 +293,7 @@ class Column(Model):
     path: Paths | None = Field(
         None, description="JSON path in the row, or several of which the first present one counts."
     )
-    name: Name | None = Field(None, description="Column name; by default the path in snake_case.")
+    name: ColumnName | None = Field(None, description="Column name; by default the path in snake_case.")
     format: str = Field(
         "iso", description="How a date or timestamp is written: iso, epoch_s, epoch_ms or a strptime pattern."
     )
@@ -254,8 +323,8 @@ class Lookup(Model):
     """A value for each parent row out of another list of the same source."""
 
     stream: Name = Field(description="Stream that holds the list.")
-    key: Name = Field(description="Its column that matches the parent stream's key.")
-    value: Name = Field(description="Its column to take.")
+    key: ColumnName = Field(description="Its column that matches the parent stream's key.")
+    value: ColumnName = Field(description="Its column to take.")
     optional: bool = Field(False, description="Go without when the API answers 403 or 404.")
 
 
@@ -263,16 +332,26 @@ class Each(Model):
     """One request sequence per row of a parent stream: fan-out."""
 
     stream: Name = Field(description="Parent stream of the same source, read at the time of the request.")
-    stamp: dict[Name, Name] = Field(
+    stamp: dict[ColumnName, ColumnName] = Field(
         default_factory=dict, description="Columns taken from the parent row: `column: parent column`."
     )
-    lookup: dict[Name, Lookup] = Field(default_factory=dict, description="Columns taken from a further list.")
+    lookup: dict[ColumnName, Lookup] = Field(default_factory=dict, description="Columns taken from a further list.")
+
+
+class Children(Model):
+    """One row per element of a list inside the rows of a parent stream: a child table, without a request."""
+
+    stream: Name = Field(description="Parent stream of the same source.")
+    rows: ColumnName = Field(description="Its json column that holds the list.")
+    stamp: dict[ColumnName, ColumnName] = Field(
+        description="Columns taken from the parent row, its key and window column among them: `column: parent column`."
+    )
 
 
 class WindowSpec(Model):
     """How the stream is cut into days. `{since}` and `{until}` carry the window into the request."""
 
-    column: Name = Field(description="Column whose value decides the day a row belongs to.")
+    column: ColumnName = Field(description="Column whose value decides the day a row belongs to.")
     format: str = Field(
         "date",
         description="How `{since}` and `{until}` are written: date, iso, epoch_s, epoch_ms or strftime.",
@@ -305,7 +384,9 @@ class Stream(Model):
     name: Name = Field(description="Name of stream and table.")
     description: str = Field("", description="One sentence, carried to the warehouse and the UI.")
     method: Literal["GET", "POST"] = Field("GET", description="HTTP method.")
-    path: str = Field(description="Path of the request; may hold placeholders.")
+    path: str = Field("", description="Path of the request; may hold placeholders. Not for child tables.")
+    of: Children | None = Field(None, description="Makes the stream a child table of another stream.")
+    values: dict[Name, str] = Field(default_factory=dict, description="Placeholders of this stream: `name: value`.")
     params: dict[str, Any] = Field(default_factory=dict, description="Query parameters; a list repeats the key.")
     json_body: Any = Field(None, alias="json", description="JSON body of the request.")
     form: dict[str, Any] | None = Field(None, description="Form body of the request.")
@@ -322,16 +403,16 @@ class Stream(Model):
     load: Literal["replace", "merge", "snapshot"] | None = Field(
         None, description="How rows reach the table; by default replace for daily streams, else snapshot."
     )
-    key: Annotated[list[Name], Field(min_length=1)] = Field(description="Columns that identify a row.")
-    newest: Name | None = Field(
+    key: Annotated[list[ColumnName], Field(min_length=1)] = Field(description="Columns that identify a row.")
+    newest: ColumnName | None = Field(
         None, description="Column that tells the newest version of a row; by default the window column."
     )
     columns: dict[str, Column] = Field(description="`JSON path: type`, or `JSON path: {type: …}`.")
-    derived: dict[Name, Derived] = Field(default_factory=dict, description="Computed columns.")
-    local: list[Name] = Field(
+    derived: dict[ColumnName, Derived] = Field(default_factory=dict, description="Computed columns.")
+    local: list[ColumnName] = Field(
         default_factory=list, description="Timestamps that get a `<column>_local` wall-clock twin."
     )
-    zone: Name | None = Field(
+    zone: ColumnName | None = Field(
         None, description="Stamped column with each row's time zone, for timestamps without an offset."
     )
     reading: str | None = Field(
@@ -387,6 +468,8 @@ class Stream(Model):
             raise ValueError(f"load: {self.mode} needs a window")
         if self.mode == "snapshot" and self.window is not None:
             raise ValueError("load: a stream with a window is loaded by replace or merge")
+        if bool(self.path) == bool(self.of):
+            raise ValueError("path: a stream has either a path or a parent (`of`)")
         if self.form is not None and self.json_body is not None:
             raise ValueError("form: a request has a form body or a json body, not both")
         for name, derived in self.derived.items():
@@ -406,6 +489,8 @@ class Stream(Model):
 
     def stamped(self) -> list[str]:
         """Columns that come from the request, not from the row."""
+        if self.of:
+            return list(self.of.stamp)
         return [*self.each.stamp, *self.each.lookup] if self.each else []
 
     def field_columns(self) -> list[tuple[str, list[str], Column]]:
@@ -440,12 +525,16 @@ class Source(Model):
         7, ge=1, description="Days that each daily run loads again, for late edits; `<SOURCE>_RELOAD_DAYS` replaces it."
     )
     settings: dict[str, Setting] = Field(default_factory=dict, description="Environment variables needed.")
-    auth: Auth = Field(default_factory=NoAuth, description="How requests are authorised.")
+    auth: Annotated[list[Auth], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=[NoAuth()],
+        description="How requests are authorised: one way, or several of which the first with all settings counts.",
+    )
     limits: Limits = Field(default=Limits(parallel=1), description="What the API permits.")
     errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, for all streams.")
     check: str | None = Field(None, description="Path of one cheap GET, for `etl-assets check`.")
     defaults: dict[str, Any] = Field(
-        default_factory=dict, description="Keys of every stream that does not set them itself."
+        default_factory=dict,
+        description="Keys of every stream that does not set them itself; `columns`, `params` and `derived` are joined.",
     )
     streams: Annotated[list[Stream], Field(min_length=1)] = Field(description="The streams.")
 
@@ -474,11 +563,10 @@ class Source(Model):
         return f"{self.source.upper()}_BASE_URL"
 
     def _setting_references(self) -> Iterator[tuple[str, str]]:
-        match self.auth:
-            case BearerAuth(token=token):
-                yield "auth.token", token
-            case HeaderAuth(value=value) | QueryAuth(value=value):
-                yield from (("auth.value", name) for name in PLACEHOLDER.findall(value))
+        for number, way in enumerate(self.auth):
+            yield from ((f"auth.{number}", name) for name in way.settings())
+            if isinstance(way, JushuitanAuth):
+                yield f"auth.{number}", way.refresh_token
 
 
 def _check_stream(source: Source, stream: Stream) -> None:
@@ -486,7 +574,12 @@ def _check_stream(source: Source, stream: Stream) -> None:
     where = f"streams.{stream.name}"
     if stream.bucket != "default" and stream.bucket not in source.limits.rates:
         raise ValueError(f"{where}.bucket: {stream.bucket!r} is not under limits.rates")
-    allowed = {"since", "until", "page", "offset", "size", "last", "cursor"} | set(source.settings)
+    allowed = {"since", "until", "page", "offset", "size", "last", "cursor"} | BUILT_IN | set(source.settings) | set(stream.values)
+    if stream.of:
+        _check_children(source, stream, stream.of)
+    for stamp in stream.stamped():
+        if stamp not in {name for name, _, _ in stream.field_columns()}:
+            raise ValueError(f"{where}: the stamped column {stamp!r} is not under columns")
     if stream.each:
         for name, role in _parents(stream.each):
             try:
@@ -504,9 +597,6 @@ def _check_stream(source: Source, stream: Stream) -> None:
             for role, column in (("key", lookup.key), ("value", lookup.value)):
                 if column not in {field for field, _, _ in source.stream(lookup.stream).field_columns()}:
                     raise ValueError(f"{where}.each.lookup.{name}.{role}: {lookup.stream} has no column {column!r}")
-        for stamp in stream.stamped():
-            if stamp not in {name for name, _, _ in stream.field_columns()}:
-                raise ValueError(f"{where}.each: the stamped column {stamp!r} is not under columns")
     asked = [stream.path, stream.params, stream.json_body, stream.form, stream.reading]
     asked += [part for way in stream.alternatives for part in (way.path, way.params)]
     for name in sorted(set(_placeholders(asked))):
@@ -514,6 +604,30 @@ def _check_stream(source: Source, stream: Stream) -> None:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
     if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
+
+
+def _check_children(source: Source, stream: Stream, of: Children) -> None:
+    where = f"streams.{stream.name}.of"
+    try:
+        parent = source.stream(of.stream)
+    except KeyError:
+        raise ValueError(f"{where}.stream: there is no stream {of.stream!r}") from None
+    types = dict(parent.table_columns())
+    if parent.of:
+        raise ValueError(f"{where}.stream: {of.stream!r} is itself a child table")
+    if types.get(of.rows) != "JSON":
+        raise ValueError(f"{where}.rows: {of.stream} has no json column {of.rows!r}")
+    for column, taken in of.stamp.items():
+        if taken not in types:
+            raise ValueError(f"{where}.stamp.{column}: {of.stream} has no column {taken!r}")
+    needed = [*parent.key, *([parent.window.column] if parent.window else [])]
+    for name in needed:
+        if name not in of.stamp.values():
+            raise ValueError(f"{where}.stamp: {name!r} of {of.stream} is missing")
+    if (parent.window is None) != (stream.window is None) or parent.mode != stream.mode:
+        raise ValueError(f"{where}: {stream.name} must have a window and be loaded as {of.stream} is")
+    if stream.window and parent.window and of.stamp.get(stream.window.column) != parent.window.column:
+        raise ValueError(f"{where}.stamp: {stream.window.column!r} must be {parent.window.column!r} of {of.stream}")
 
 
 def _parents(each: Each) -> Iterator[tuple[str, str]]:
@@ -591,7 +705,7 @@ def _parsed(path: Path, text: str) -> Source:
 
 
 def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with `defaults` filled into each stream; mappings merge one level deep."""
+    """The tree with `defaults` filled into each stream. Columns and parameters are joined, other keys replaced."""
     defaults, streams = tree.get("defaults") or {}, tree.get("streams")
     if not isinstance(defaults, dict) or not isinstance(streams, list):
         return tree
@@ -600,7 +714,7 @@ def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(stream, dict):
             return stream
         merged = {**defaults, **stream}
-        for key in defaults.keys() & stream.keys():
+        for key in _MERGED & defaults.keys() & stream.keys():
             if isinstance(defaults[key], dict) and isinstance(stream[key], dict):
                 merged[key] = {**defaults[key], **stream[key]}
         return merged

@@ -72,4 +72,6 @@ def _written(instant: datetime, form: str) -> str | int:
             return (instant - _EPOCH) // timedelta(seconds=1)
         case "epoch_ms":
             return (instant - _EPOCH) // timedelta(milliseconds=1)
+        case "epoch_ms_text":
+            return str((instant - _EPOCH) // timedelta(milliseconds=1))
     return instant.strftime(form)

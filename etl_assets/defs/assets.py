@@ -59,7 +59,8 @@ def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 
 def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """Typed rows, those that do not fit apart."""
-    spec = _spec("clean", source, stream, kinds={"parquet"}, deps=[key("raw", source, stream)])
+    origin = key("clean", source, source.stream(stream.of.stream)) if stream.of else key("raw", source, stream)
+    spec = _spec("clean", source, stream, kinds={"parquet"}, deps=[origin])
 
     @dg.multi_asset(
         name=_op_name(spec),
@@ -146,12 +147,13 @@ def _op_name(spec: dg.AssetSpec) -> str:
 
 
 def stream_assets(sources: Iterable[Source]) -> dg.Definitions:
-    """Three assets per stream."""
+    """Three assets per stream; two for a child table, whose rows come with its parent's."""
     return dg.Definitions(
         assets=[
             make(source, stream)
             for source in sources
             for stream in source.streams
             for make in (raw_asset, clean_asset, warehouse_asset)
+            if not (stream.of and make is raw_asset)
         ]
     )

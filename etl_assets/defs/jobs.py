@@ -30,7 +30,9 @@ def source_job(source: Source, *, daily: bool) -> "UnresolvedAssetJobDefinition 
     kind = "one day of the daily streams" if daily else "the snapshots"
     return dg.define_asset_job(
         f"{source.source}_{'daily' if daily else 'snapshot'}",
-        selection=dg.AssetSelection.assets(*(key(layer, source, s) for s in streams for layer in _LAYERS)),
+        selection=dg.AssetSelection.assets(
+            *(key(layer, source, s) for s in streams for layer in _LAYERS if not (s.of and layer == "raw"))
+        ),
         description=f"{source.title}: {kind}, from the API to the tables.",
     )
 

@@ -22,6 +22,7 @@ import duckdb
 from etl_assets.clean import content_hash
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
 from etl_assets.landing import Folder, Manifest
+from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
 
@@ -69,6 +70,15 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Built:
+    """A mart that was built; `sample` is a few rows with a header."""
+
+    uri: str
+    rows: int
+    sample: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
 class DuckDbWarehouse:
     """A warehouse in the file at `path`; `lock_seconds` is how long to wait for somebody else's lock."""
 
@@ -84,16 +94,14 @@ class DuckDbWarehouse:
         """
         started = time.monotonic()
         manifest = clean.manifest()
-        files = dict(zip((entry.name for entry in manifest.files), clean.files(manifest), strict=True))
-        rows = next(path for name, path in files.items() if name.startswith("rows-"))
-        quarantine = next((path for name, path in files.items() if name.startswith("quarantine-")), None)
+        files = {path.name.split("-")[0]: path for path in clean.files(manifest)}
         with self.writer() as (db, waited), _transaction(db):
             table = _Table(db, source, stream)
             db.execute(_OPS)
             table.prepare()
             usual = _usual_rows(db, source, stream, day)
-            changed = table.take(rows, manifest, day, run_id)
-            _record(db, source, stream, day, manifest, clean.uri, quarantine, run_id)
+            changed = table.take(files["rows"], files.get("parents", files["rows"]), manifest, day, run_id)
+            _record(db, source, stream, day, manifest, clean.uri, files.get("quarantine"), run_id)
             (in_table,) = _one(db, f"SELECT count(*) FROM {table.name}")
         return Loaded(
             table=f"{source.source}.{stream.name}",
@@ -105,6 +113,22 @@ class DuckDbWarehouse:
             seconds=time.monotonic() - started,
             waited_seconds=waited,
         )
+
+    def build(self, mart: Mart) -> Built:
+        """Replace the mart's table by what its SELECT gives now. Raises FinalError when a table it reads is missing."""
+        name = f"{SCHEMA}.{identifier(mart.name)}"
+        with self.writer() as (db, _), _transaction(db):
+            present = set(db.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall())
+            if missing := [f"{schema}.{table}" for schema, table in mart.tables if (schema, table) not in present]:
+                raise FinalError(f"mart {mart.name} reads tables that are not loaded yet: {', '.join(missing)}")
+            db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            db.execute(f"CREATE OR REPLACE TABLE {name} AS {mart.sql}")
+            db.execute(f"COMMENT ON TABLE {name} IS {literal(mart.description)}")
+            (rows,) = _one(db, f"SELECT count(*) FROM {name}")
+            sample = db.execute(f"FROM {name} LIMIT 5")
+            header = tuple(column[0] for column in sample.description or ())
+            shown = [header, *sample.fetchall()]
+        return Built(str(self.path), rows, shown)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
@@ -172,6 +196,10 @@ class _Table:
     def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, stream: Stream) -> None:
         self._db = db
         self._stream = stream
+        self._owner = stream.key
+        if stream.of:
+            parent = source.stream(stream.of.stream)
+            self._owner = [column for column, taken in stream.of.stamp.items() if taken in parent.key]
         self._schema, self._table = source.source, stream.name
         self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
         columns = dict(stream.table_columns())
@@ -208,8 +236,11 @@ class _Table:
                 self._db.execute(f"ALTER TABLE {self.name} ALTER COLUMN {identifier(name)} TYPE {kind}")
         self._describe()
 
-    def take(self, rows: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
-        """Bring the rows of the file into the table; False when they are all there already and nothing else."""
+    def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
+        """Bring the rows of the file into the table; False when they are all there already and nothing else.
+
+        `owners` holds the versions that decide in a merge: of the rows themselves, or of a child's parents.
+        """
         file = f"read_parquet({literal(str(rows))})"
         own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
         match self._stream.mode:
@@ -219,20 +250,23 @@ class _Table:
                 self._db.execute(f"DELETE FROM {self.name} WHERE {own}")
                 self._insert(file, day, run_id)
             case "merge":
-                return not self._holds(own, manifest.details["content_hash"]) and self._merge(file, own, day, run_id)
+                return not self._holds(own, manifest.details["content_hash"]) and self._merge(
+                    file, f"read_parquet({literal(str(owners))})", own, day, run_id
+                )
         return True
 
     def _holds(self, own: str, content: str) -> bool:
         return bool(content_hash(self._db, self._stream, f"(FROM {self.name} WHERE {own})") == content)
 
-    def _merge(self, file: str, own: str, day: date | None, run_id: str) -> bool:
+    def _merge(self, file: str, owners: str, own: str, day: date | None, run_id: str) -> bool:
         """A partition owns the rows whose newest version it brought; of equal versions the later day's counts.
 
         Rows of this partition that the API no longer has there go; rows that another partition holds in a
-        newer version stay as they are.
+        newer version stay as they are. Child rows come and go together, with the version of their parent: a
+        line that is no longer in an order disappears.
         """
         assert day is not None  # a merge needs a window
-        key = [identifier(name) for name in self._stream.key]
+        key = [identifier(name) for name in self._owner]
         same = " AND ".join(f"there.{name} = here.{name}" for name in key)
         version = identifier(str(self._stream.version_column))
         later = f"there._partition > DATE {literal(day.isoformat())}"
@@ -244,7 +278,7 @@ class _Table:
             return False
         self._db.execute(
             f"""DELETE FROM {self.name} AS there WHERE there.{own} OR EXISTS (
-                    SELECT 1 FROM {file} AS here WHERE {same} AND NOT {newer})"""
+                    SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {newer})"""
         )
         self._insert(fresh, day, run_id)
         return True
