@@ -195,13 +195,19 @@ def content_hash(db: duckdb.DuckDBPyConnection, stream: Stream, relation: str) -
 
     `relation` is any FROM item of the given database.
     """
+    count, combined = _one(db, f"SELECT count(*), coalesce(bit_xor({row_hash(stream)}), 0) FROM {relation}")
+    return f"{count}-{combined:016x}"
+
+
+def row_hash(stream: Stream, alias: str | None = None) -> str:
+    """An SQL expression: the hash of a row's columns and `_extra`."""
+    prefix = f"{alias}." if alias else ""
     columns = ", ".join(
-        f"CAST({identifier(name)} AS {'VARCHAR' if kind == 'JSON' else kind})"
+        f"CAST({prefix}{identifier(name)} AS {'VARCHAR' if kind == 'JSON' else kind})"
         for name, kind in [*stream.table_columns(), ("_extra", "JSON")]
     )
     # Hashed once more: DuckDB joins the last column's hash by XOR, so that two rows could swap its values unseen.
-    count, combined = _one(db, f"SELECT count(*), coalesce(bit_xor(hash(hash({columns}))), 0) FROM {relation}")
-    return f"{count}-{combined:016x}"
+    return f"hash(hash({columns}))"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import dagster as dg
 from etl_assets.defs.assets import stream_assets
 from etl_assets.defs.jobs import jobs_and_schedules
 from etl_assets.defs.marts import marts
+from etl_assets.defs.reconcile import reconcile_jobs
 from etl_assets.defs.resources import resources
 from etl_assets.pipeline import Pipeline
 
@@ -21,5 +22,6 @@ def defs() -> dg.Definitions:
         jobs_and_schedules(sources),
         resources(sources),
         marts(),
+        reconcile_jobs(sources),
         dg.Definitions(executor=dg.in_process_executor),
     )

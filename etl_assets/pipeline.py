@@ -16,7 +16,7 @@ from etl_assets.settings import Settings, connection, plain_values
 from etl_assets.spec import Source, Stream, load_sources
 from etl_assets.verify import Findings
 from etl_assets.verify import inspect as inspect_files
-from etl_assets.warehouse.duckdb import DuckDbWarehouse, Loaded
+from etl_assets.warehouse.duckdb import Difference, DuckDbWarehouse, Loaded
 from etl_assets.window import Window
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,11 @@ class Pipeline:
     def inspect(self, source: Source, stream: Stream, day: Window | None) -> Findings:
         """What is in the clean set, as its reader finds it."""
         return inspect_files(stream, self.folder("clean", source, stream, day))
+
+    def compare(self, source: Source, stream: Stream, day: Window | None) -> Difference:
+        """How the table differs from the clean set of the day."""
+        folder = self.folder("clean", source, stream, day)
+        return self.warehouse.compare(source, stream, day.day if day else None, folder)
 
     def load(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Loaded:
         """Typed Parquet to the table."""

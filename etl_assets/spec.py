@@ -574,7 +574,12 @@ def _check_stream(source: Source, stream: Stream) -> None:
     where = f"streams.{stream.name}"
     if stream.bucket != "default" and stream.bucket not in source.limits.rates:
         raise ValueError(f"{where}.bucket: {stream.bucket!r} is not under limits.rates")
-    allowed = {"since", "until", "page", "offset", "size", "last", "cursor"} | BUILT_IN | set(source.settings) | set(stream.values)
+    allowed = (
+        {"since", "until", "page", "offset", "size", "last", "cursor"}
+        | BUILT_IN
+        | set(source.settings)
+        | set(stream.values)
+    )
     if stream.of:
         _check_children(source, stream, stream.of)
     for stamp in stream.stamped():

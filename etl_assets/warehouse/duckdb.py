@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from etl_assets.clean import content_hash
+from etl_assets.clean import content_hash, row_hash
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
 from etl_assets.landing import Folder, Manifest
 from etl_assets.mart import SCHEMA, Mart
@@ -70,6 +70,23 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How a day of a table differs from a clean set: rows missing, rows in another version, rows too many."""
+
+    missing: int
+    changed: int
+    surplus: int
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.changed or self.surplus)
+
+    @property
+    def recovered(self) -> int:
+        """Rows that a load brings back or up to date."""
+        return self.missing + self.changed
+
+
+@dataclass(frozen=True)
 class Built:
     """A mart that was built; `sample` is a few rows with a header."""
 
@@ -113,6 +130,15 @@ class DuckDbWarehouse:
             seconds=time.monotonic() - started,
             waited_seconds=waited,
         )
+
+    def compare(self, source: Source, stream: Stream, day: date | None, clean: Folder) -> Difference:
+        """How the stream's table differs from the clean set of the day. A table that does not exist misses all."""
+        manifest = clean.manifest()
+        rows = f"read_parquet({literal(str(clean.files(manifest)[0]))})"
+        if not self.path.exists():
+            return Difference(manifest.rows, 0, 0)
+        with self.reader() as db:
+            return _Table(db, source, stream).compare(rows, manifest, day)
 
     def build(self, mart: Mart) -> Built:
         """Replace the mart's table by what its SELECT gives now. Raises FinalError when a table it reads is missing."""
@@ -211,13 +237,7 @@ class _Table:
     def prepare(self) -> None:
         """Create the table, or add what the stream file has come to declare since."""
         self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(self._schema)}")
-        present = dict(
-            self._db.execute(
-                """SELECT column_name, data_type FROM duckdb_columns()
-                   WHERE database_name = current_database() AND schema_name = ? AND table_name = ?""",
-                [self._schema, self._table],
-            ).fetchall()
-        )
+        present = self._present()
         if not present:
             columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in self._columns.items())
             self._db.execute(f"CREATE TABLE {self.name} ({columns})")
@@ -235,6 +255,37 @@ class _Table:
                     )
                 self._db.execute(f"ALTER TABLE {self.name} ALTER COLUMN {identifier(name)} TYPE {kind}")
         self._describe()
+
+    def compare(self, rows: str, manifest: Manifest, day: date | None) -> Difference:
+        """How the table differs from the rows of a clean set of the day; reads only."""
+        if not self._present():
+            return Difference(manifest.rows, 0, 0)
+        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
+        same = " AND ".join(f"there.{identifier(name)} = here.{identifier(name)}" for name in self._stream.key)
+        there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
+        newer = "false"
+        if self._stream.mode == "merge":
+            version = identifier(str(self._stream.version_column))
+            newer = f"coalesce(there.{version} > here.{version}, false)"
+        missing, changed = _one(
+            self._db,
+            f"""SELECT count(*) FILTER (there._run_id IS NULL),
+                       count(*) FILTER (there._run_id IS NOT NULL AND {there} <> {here} AND NOT {newer})
+                FROM {rows} AS here LEFT JOIN {self.name} AS there ON {same}""",
+        )
+        (surplus,) = _one(
+            self._db, f"SELECT count(*) FROM (FROM {self.name} WHERE {own}) AS there ANTI JOIN {rows} AS here ON {same}"
+        )
+        return Difference(missing, changed, surplus)
+
+    def _present(self) -> dict[str, str]:
+        return dict(
+            self._db.execute(
+                """SELECT column_name, data_type FROM duckdb_columns()
+                   WHERE database_name = current_database() AND schema_name = ? AND table_name = ?""",
+                [self._schema, self._table],
+            ).fetchall()
+        )
 
     def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
         """Bring the rows of the file into the table; False when they are all there already and nothing else.
