@@ -83,10 +83,10 @@ def clean(
                 _transform(db, stream, table)
             content = content_hash(db, stream, f"read_parquet({literal(str(table))})")
             files = [into.keep(table, "rows", ".parquet", counts.kept)]
-            if stream.of:
+            if source.owner(stream):
                 parents = work / "parents.parquet"
-                _copy(db, f"SELECT DISTINCT {_stamps(stream.of)} FROM {_file(paths[0])}", parents)
-                files.append(into.keep(parents, "parents", ".parquet", received.rows))
+                _copy(db, _owners(source, stream, received, paths, reading), parents)
+                files.append(into.keep(parents, "parents", ".parquet", counts.kept))
             if counts.bad:
                 quarantine = work / "quarantine.parquet"
                 _copy(db, _quarantined(stream, day, typed), quarantine)
@@ -310,8 +310,22 @@ def _elements(of: Children, rows: Path) -> str:
     FROM {_file(rows)}"""
 
 
-def _stamps(of: Children) -> str:
-    return ", ".join(f"{identifier(taken)} AS {identifier(column)}" for column, taken in of.stamp.items())
+def _owners(source: Source, stream: Stream, received: Manifest, paths: list[Path], reading: str) -> str:
+    """The stamps of every parent asked for, typed: also of those that have no rows of this stream."""
+    if stream.of:
+        stamps = ", ".join(f"{identifier(taken)} AS {identifier(column)}" for column, taken in stream.of.stamp.items())
+        return f"SELECT DISTINCT {stamps} FROM {_file(paths[0])}"
+    zone = literal(source.timezone)
+    typed = [
+        f"{coltypes.typed(_stamped(name), column, zone=zone, home=source.timezone, reading=reading)} AS {identifier(name)}"
+        for name, _, column in stream.field_columns()
+        if name in stream.stamped()
+    ]
+    files = ", ".join(literal(str(path)) for path in paths)
+    size = max(received.details["largest_page_bytes"], _SMALLEST_BUFFER)
+    pages = f"""read_json([{files}], format = 'unstructured', columns = {{'stamp': 'JSON'}},
+                          maximum_object_size = {size})"""
+    return f"SELECT DISTINCT {', '.join(typed)} FROM (SELECT stamp AS _stamp FROM {pages if paths else '(SELECT NULL::JSON AS stamp LIMIT 0)'})"
 
 
 def _records(received: Manifest, paths: list[Path]) -> str:

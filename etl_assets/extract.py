@@ -189,20 +189,20 @@ def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
             }
             for part in wide.slices(spec.longest)
         ]
-    parents = _parents(api, stream)
+    parents = _parents(api, stream, day)
     both = list(itertools.product(windows, parents))
     for number, (times, (parent, stamp)) in enumerate(both):
         yield _Asked({**api.connection.values, **times, **parent}, stamp, number, len(both))
 
 
-def _parents(api: Api, stream: Stream) -> list[tuple[Values, dict[str, Any]]]:
+def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values, dict[str, Any]]]:
     """(placeholder values, stamp) of every parent row; one empty pair without fan-out."""
     if stream.each is None:
         return [({}, {})]
     parent_stream = api.source.stream(stream.each.stream)
     lookups = {name: (spec, _lookup(api, spec)) for name, spec in stream.each.lookup.items()}
     parents = []
-    for row in _rows(api, parent_stream):
+    for row in _rows(api, parent_stream, day if parent_stream.window else None):
         stamp = {column: row[name] for column, name in stream.each.stamp.items()}
         for column, (_, found) in lookups.items():
             stamp[column] = found.get(row[parent_stream.key[0]])
@@ -214,7 +214,7 @@ def _parents(api: Api, stream: Stream) -> list[tuple[Values, dict[str, Any]]]:
 
 def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     try:
-        rows = _rows(api, api.source.stream(spec.stream))
+        rows = _rows(api, api.source.stream(spec.stream), None)
     except ApiError as error:
         if spec.optional and error.status in (403, 404):
             log.warning("going without %s: %s", spec.stream, error)
@@ -223,17 +223,29 @@ def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     return {row[spec.key]: row[spec.value] for row in rows}
 
 
-def _rows(api: Api, stream: Stream) -> list[dict[str, Any]]:
-    """The rows of a plain list, by column name, in the types of the JSON."""
-    columns, rows = stream.field_columns(), []
-    for page, _ in _pages(api, stream, None, _Ways(stream)):
+def _rows(api: Api, stream: Stream, day: Window | None) -> list[dict[str, Any]]:
+    """The rows of a parent list, one per key, by column name and in the types of the JSON.
+
+    Of a daily list those of the day; a row whose time cannot be read here is kept, and cut by the clean step.
+    """
+    columns, rows = stream.field_columns(), {}
+    for page, _ in _pages(api, stream, day, _Ways(stream)):
         for raw in page.rows:
             record = msgspec.json.decode(raw)
-            row = {name: _first(record, paths) for name, paths, _ in columns}
+            row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
             if row[stream.key[0]] is None:
                 raise ApiError(f"{api.source.source}/{stream.name}: a row has no {stream.key[0]}", status=200)
-            rows.append(row)
-    return rows
+            if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
+                rows[tuple(str(row[name]) for name in stream.key)] = row
+    return list(rows.values())
+
+
+def _may_lie_in(day: Window, value: Any) -> bool:
+    try:
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return True
+    return instant.tzinfo is None or day.start <= instant < day.end
 
 
 def _first(record: Any, paths: list[str]) -> Any:

@@ -553,6 +553,17 @@ class Source(Model):
             _check_stream(self, stream)
         return self
 
+    def owner(self, stream: Stream) -> tuple[Stream, dict[str, str]] | None:
+        """The daily stream with whose rows those of `stream` come and go, and the columns taken from it.
+
+        Lines of an order or comments of an issue are the ones that its newest version has.
+        """
+        if stream.of:
+            return self.stream(stream.of.stream), stream.of.stamp
+        if stream.each and self.stream(stream.each.stream).window:
+            return self.stream(stream.each.stream), stream.each.stamp
+        return None
+
     def stream(self, name: str) -> Stream:
         """The stream of that name; KeyError without one."""
         return {stream.name: stream for stream in self.streams}[name]
@@ -591,8 +602,9 @@ def _check_stream(source: Source, stream: Stream) -> None:
                 parent = source.stream(name)
             except KeyError:
                 raise ValueError(f"{where}.{role}: there is no stream {name!r}") from None
-            if parent.each or parent.window:
+            if parent.of or (parent.window and not stream.window) or (parent.window and role != "each.stream"):
                 raise ValueError(f"{where}.{role}: {name!r} is not a plain list")
+        _check_owner(source, stream, stream.each)
         columns = {name for name, _, _ in source.stream(stream.each.stream).field_columns()}
         allowed |= {f"each.{name}" for name in columns}
         for stamp, column in stream.each.stamp.items():
@@ -609,6 +621,19 @@ def _check_stream(source: Source, stream: Stream) -> None:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
     if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
+
+
+def _check_owner(source: Source, stream: Stream, each: Each) -> None:
+    """Rows asked for per row of a daily parent belong to the day and version of that row."""
+    parent = source.stream(each.stream)
+    if not parent.window or not stream.window:
+        return
+    where = f"streams.{stream.name}.each.stamp"
+    for name in [*parent.key, parent.window.column]:
+        if name not in each.stamp.values():
+            raise ValueError(f"{where}: {name!r} of {each.stream} is missing")
+    if each.stamp.get(stream.window.column) != parent.window.column:
+        raise ValueError(f"{where}: {stream.window.column!r} must be {parent.window.column!r} of {each.stream}")
 
 
 def _check_children(source: Source, stream: Stream, of: Children) -> None:

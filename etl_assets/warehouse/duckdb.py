@@ -223,9 +223,9 @@ class _Table:
         self._db = db
         self._stream = stream
         self._owner = stream.key
-        if stream.of:
-            parent = source.stream(stream.of.stream)
-            self._owner = [column for column, taken in stream.of.stamp.items() if taken in parent.key]
+        if owner := source.owner(stream):
+            parent, stamp = owner
+            self._owner = [column for column, taken in stamp.items() if taken in parent.key]
         self._schema, self._table = source.source, stream.name
         self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
         columns = dict(stream.table_columns())
