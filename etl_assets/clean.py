@@ -168,6 +168,7 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
         f"timezone({literal(source.timezone)}, {identifier(name)}) AS {identifier(name + '_local')}"
         for name in stream.local
     ]
+    extra = "CAST(NULL AS JSON)" if stream.extra == "drop" else _without_empty("_rest", [*plain, *nested])
     columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
     key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
     return f"""
@@ -184,7 +185,7 @@ given AS (
 typed AS (SELECT *, {", ".join(typed)} FROM given),
 complete AS (SELECT {", ".join(["*", *computed])} FROM typed),
 judged AS (SELECT *, CASE {" ".join(checks)} END AS _reason FROM complete)
-SELECT {columns}, {_without_empty("_rest", [*plain, *nested])} AS _extra, _page, _reason,
+SELECT {columns}, {extra} AS _extra, _page, _reason,
        CASE WHEN _reason IS NOT NULL THEN nullif(concat_ws('/', {key}), '') END AS _key,
        CASE WHEN _reason IS NOT NULL THEN CAST(_record AS VARCHAR) END AS _record
 FROM judged"""

@@ -338,6 +338,14 @@ class Each(Model):
     lookup: dict[ColumnName, Lookup] = Field(default_factory=dict, description="Columns taken from a further list.")
 
 
+class Deletes(Model):
+    """Where deletions are told: rows named there are marked in `_deleted_at`, and kept."""
+
+    stream: Name = Field(description="Stream of the same source with one row per deletion.")
+    key: dict[ColumnName, ColumnName] = Field(description="This stream's columns and that stream's: `id: issue_id`.")
+    at: ColumnName = Field(description="That stream's column with the time of the deletion.")
+
+
 class Children(Model):
     """One row per element of a list inside the rows of a parent stream: a child table, without a request."""
 
@@ -419,6 +427,12 @@ class Stream(Model):
         None,
         description="Timestamps with an offset: offset_aware (used) or user_wall_clock (ignored); a placeholder works.",
     )
+    deletes: Deletes | None = Field(None, description="Stream that tells which rows were deleted at the source.")
+    sweep: Name | None = Field(
+        None,
+        description="Snapshot stream with the keys of all rows: rows that are not in it are marked as deleted.",
+    )
+    extra: Literal["keep", "drop"] = Field("keep", description="Whether undeclared fields are kept in `_extra`.")
     quarantine: Quarantine = Field(default=Quarantine(rows=10, share=0.01), description="How many rows may not fit.")
     transform: str | None = Field(
         None,
@@ -591,6 +605,9 @@ def _check_stream(source: Source, stream: Stream) -> None:
         | set(source.settings)
         | set(stream.values)
     )
+    for role, name in (("deletes", stream.deletes and stream.deletes.stream), ("sweep", stream.sweep)):
+        if name and name not in {other.name for other in source.streams if other.mode == "snapshot"}:
+            raise ValueError(f"{where}.{role}: there is no snapshot stream {name!r}")
     if stream.of:
         _check_children(source, stream, stream.of)
     for stamp in stream.stamped():
