@@ -114,7 +114,12 @@ def clean(
             "rows_raw": counts.bad + counts.good,
             "rows_quarantined": counts.bad,
             "rows_duplicate": counts.good - counts.kept,
-            "raw": {"uri": raw.uri, "run_id": received.run_id, "files": [entry.name for entry in received.files]},
+            "raw": {
+                "uri": raw.uri,
+                "run_id": received.run_id,
+                "started_at": received.details.get("started_at"),
+                "files": [entry.name for entry in received.files],
+            },
         },
     )
     into.seal(manifest)

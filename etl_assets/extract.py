@@ -78,7 +78,7 @@ def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id
     Raises EtlError; then the folder still holds the set it held before.
     """
     started, requests_before, waited_before = time.monotonic(), api.client.requests, api.client.waited_seconds
-    ways = _Ways(stream)
+    ways, started_at = _Ways(stream), datetime.now(UTC)
     with raw_writer(folder) as writer:
         progress = _Progress(f"{api.source.source}/{stream.name}")
         for page, unit in _pages(api, stream, day, ways):
@@ -97,6 +97,7 @@ def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id
         created_at=datetime.now(UTC).isoformat(),
         details={
             "request": {"method": stream.method, "path": ways.path, "params": ways.params},
+            "started_at": started_at.isoformat(),
             "rows_path": ways.rows,
             "one": stream.one,
             "pages": writer.pages,

@@ -16,6 +16,7 @@ from etl_assets.errors import PagingError, RetryableError
 from etl_assets.spec import Cursor, Keyset, Offset, OnePage, PageNumber, Paging
 
 MOST_PAGES = 100_000
+_READINGS = 5
 
 Values = dict[str, Any]
 
@@ -68,13 +69,21 @@ def _page_number(paging: PageNumber) -> Pager:
         numbers = range(paging.start + 1, paging.start + _page_count(total, paging.size))
         yield Rest([{**base, "page": number} for number in numbers], total - len(first.rows), first)
         return
-    page = first
-    for number in range(paging.start + 1, paging.start + MOST_PAGES):
-        if not _has_more(page, paging):
+    for _ in range(_READINGS):
+        page, rows = first, len(first.rows)
+        expected = answers.value_at(first.body, paging.count) if paging.count else None
+        for number in range(paging.start + 1, paging.start + MOST_PAGES):
+            if not _has_more(page, paging):
+                break
+            page, before = (yield {**base, "page": number}), page
+            refuse_repetition(page, before)
+            rows += len(page.rows)
+        else:
+            raise PagingError(f"more than {MOST_PAGES} pages")
+        if expected is None or rows == int(expected):
             return
-        page, before = (yield {**base, "page": number}), page
-        refuse_repetition(page, before)
-    raise PagingError(f"more than {MOST_PAGES} pages")
+        first = yield {**base, "page": paging.start}
+    raise RetryableError(f"the list changed each of the {_READINGS} times it was read")
 
 
 def _has_more(page: Page, paging: PageNumber) -> bool:
@@ -99,12 +108,26 @@ def _offset(paging: Offset) -> Pager:
         offsets = range(paging.size, total, paging.size)
         yield Rest([{**base, "offset": offset} for offset in offsets], total - len(page.rows), page)
         return
-    for number in range(1, MOST_PAGES):
+    step = paging.size - 1 if paging.overlap else paging.size
+    readings, offset = 1, 0
+    for _ in range(MOST_PAGES):
         if len(page.rows) < paging.size:
             return
-        page, before = (yield {**base, "offset": number * paging.size}), page
+        offset += step
+        page, before = (yield {**base, "offset": offset}), page
         refuse_repetition(page, before)
+        if paging.overlap and not _overlaps(before, page, paging.overlap):
+            # A row left the part that was already read, so that one has slipped from the next page into it.
+            readings, offset = readings + 1, 0
+            if readings > _READINGS:
+                raise RetryableError(f"the list changed each of the {_READINGS} times it was read")
+            page = yield {**base, "offset": 0}
     raise PagingError(f"more than {MOST_PAGES} pages")
+
+
+def _overlaps(before: Page, page: Page, path: str) -> bool:
+    last = answers.value_at(before.rows[-1], path)
+    return any(answers.value_at(row, path) == last for row in page.rows)
 
 
 def _keyset(paging: Keyset) -> Pager:

@@ -250,6 +250,10 @@ class PageNumber(Model):
     size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
     start: int = Field(1, description="Number of the first page.")
     more: str | None = Field(None, description="Path of the has-more flag. Without it a short page ends the list.")
+    count: str | None = Field(
+        None,
+        description="Path of the row total: pages are read one by one, and all again when their rows do not add up.",
+    )
     total: str | None = Field(
         None, description="Path of the row total: checked at the end; with it pages are read in parallel."
     )
@@ -260,6 +264,11 @@ class Offset(Model):
 
     type: Literal["offset"]
     size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
+    overlap: str | None = Field(
+        None,
+        description="Path of a field that identifies a row: each page repeats the last row of the one before, "
+        "and the list is read again when it does not.",
+    )
     total: str | None = Field(
         None, description="Path of the row total: checked at the end; with it pages are read in parallel."
     )

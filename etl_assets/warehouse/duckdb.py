@@ -117,8 +117,11 @@ class DuckDbWarehouse:
             db.execute(_OPS)
             table.prepare()
             usual = _usual_rows(db, source, stream, day)
+            table.mark_deleted()
             changed = table.take(files["rows"], files.get("parents", files["rows"]), manifest, day, run_id)
             _record(db, source, stream, day, manifest, clean.uri, files.get("quarantine"), run_id)
+            for other in source.streams:
+                _Table(db, source, other).learn_of_deletions(stream.name, manifest)
             (in_table,) = _one(db, f"SELECT count(*) FROM {table.name}")
         return Loaded(
             table=f"{source.source}.{stream.name}",
@@ -228,11 +231,14 @@ class _Table:
             self._owner = [column for column, taken in stamp.items() if taken in parent.key]
         self._schema, self._table = source.source, stream.name
         self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
+        self._marks = bool(stream.deletes or stream.sweep)
         columns = dict(stream.table_columns())
         if stream.window is None:
             self._columns = {**columns, **{n: k for n, k in _SYSTEM_COLUMNS.items() if n != "_partition"}}
         else:
             self._columns = {**columns, **_SYSTEM_COLUMNS}
+        if self._marks:
+            self._columns["_deleted_at"] = "TIMESTAMP WITH TIME ZONE"
 
     def prepare(self) -> None:
         """Create the table, or add what the stream file has come to declare since."""
@@ -260,7 +266,7 @@ class _Table:
         """How the table differs from the rows of a clean set of the day; reads only."""
         if not self._present():
             return Difference(manifest.rows, 0, 0)
-        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
+        own = self._own(day)
         same = " AND ".join(f"there.{identifier(name)} = here.{identifier(name)}" for name in self._stream.key)
         there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
         newer = "false"
@@ -278,13 +284,55 @@ class _Table:
         )
         return Difference(missing, changed, surplus)
 
-    def _present(self) -> dict[str, str]:
+    def _own(self, day: date | None) -> str:
+        """The rows that a load of the day decides on. Those marked as deleted are kept as they are."""
+        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
+        return f"{own} AND _deleted_at IS NULL" if self._marks else own
+
+    def _present(self, table: str | None = None) -> dict[str, str]:
         return dict(
             self._db.execute(
                 """SELECT column_name, data_type FROM duckdb_columns()
                    WHERE database_name = current_database() AND schema_name = ? AND table_name = ?""",
-                [self._schema, self._table],
+                [self._schema, table or self._table],
             ).fetchall()
+        )
+
+    def mark_deleted(self) -> None:
+        """Mark the rows whose deletion another stream has told."""
+        deletes = self._stream.deletes
+        if deletes is None or not self._present(deletes.stream):
+            return
+        there = f"{identifier(self._schema)}.{identifier(deletes.stream)}"
+        same = " AND ".join(
+            f"{self.name}.{identifier(own)} = told.{identifier(other)}" for own, other in deletes.key.items()
+        )
+        keys = ", ".join(map(identifier, deletes.key.values()))
+        self._db.execute(
+            f"""UPDATE {self.name} SET _deleted_at = told.at
+                FROM (SELECT {keys}, min({identifier(deletes.at)}) AS at FROM {there} GROUP BY ALL) AS told
+                WHERE {same} AND _deleted_at IS NULL"""
+        )
+
+    def learn_of_deletions(self, told_by: str, manifest: Manifest) -> None:
+        """Mark what the load of the stream `told_by` says is deleted, if this table exists and listens to it."""
+        deletes = self._stream.deletes
+        if not self._marks or not self._present(self._table):
+            return
+        if deletes and deletes.stream == told_by:
+            self.mark_deleted()
+        if self._stream.sweep == told_by:
+            self._mark_absent(told_by, manifest.details["raw"]["started_at"])
+
+    def _mark_absent(self, sweep: str, started_at: str) -> None:
+        """Mark the rows whose key a sweep did not find, unless they changed after it had begun."""
+        there = f"{identifier(self._schema)}.{identifier(sweep)}"
+        same = " AND ".join(f"found.{identifier(name)} = {self.name}.{identifier(name)}" for name in self._stream.key)
+        version = identifier(str(self._stream.version_column))
+        self._db.execute(
+            f"""UPDATE {self.name} SET _deleted_at = ? WHERE _deleted_at IS NULL AND {version} < ?::TIMESTAMPTZ
+                AND NOT EXISTS (SELECT 1 FROM {there} AS found WHERE {same})""",
+            [started_at, started_at],
         )
 
     def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
@@ -293,7 +341,7 @@ class _Table:
         `owners` holds the versions that decide in a merge: of the rows themselves, or of a child's parents.
         """
         file = f"read_parquet({literal(str(rows))})"
-        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
+        own = self._own(day)
         match self._stream.mode:
             case "replace" | "snapshot":
                 if self._holds(own, manifest.details["content_hash"]):
@@ -328,7 +376,7 @@ class _Table:
         if self._holds(own, content_hash(self._db, self._stream, fresh)):
             return False
         self._db.execute(
-            f"""DELETE FROM {self.name} AS there WHERE there.{own} OR EXISTS (
+            f"""DELETE FROM {self.name} AS there WHERE {own} OR EXISTS (
                     SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {newer})"""
         )
         self._insert(fresh, day, run_id)
