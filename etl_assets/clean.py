@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -453,7 +454,14 @@ def _drift(
     names = [name for name, _, _ in stream.field_columns()]
     rows, *present = _one(db, f"SELECT count(*), {', '.join(f'count({identifier(n)})' for n in names)} {inside}")
     unseen = tuple(name for name, count in zip(names, present, strict=True) if rows and not count)
-    return _flattened(json.loads(structure) if structure else {}), unseen
+    undeclared = _flattened(json.loads(structure) if structure else {})
+    return {path: kind for path, kind in undeclared.items() if not _is_known(path, stream.known)}, unseen
+
+
+def _is_known(path: str, known: list[str]) -> bool:
+    steps = path.split(".")
+    above = [".".join(steps[: n + 1]) for n in range(len(steps))]
+    return any(fnmatchcase(prefix, pattern) for prefix in above for pattern in known)
 
 
 def _flattened(structure: Any, prefix: str = "") -> dict[str, str]:

@@ -441,6 +441,9 @@ class Stream(Model):
         None,
         description="Snapshot stream with the keys of all rows: rows that are not in it are marked as deleted.",
     )
+    known: list[str] = Field(
+        default_factory=list, description="Fields that stay in `_extra` without a drift warning, with all below them; `*` matches anything."
+    )
     extra: Literal["keep", "drop"] = Field("keep", description="Whether undeclared fields are kept in `_extra`.")
     quarantine: Quarantine = Field(default=Quarantine(rows=10, share=0.01), description="How many rows may not fit.")
     transform: str | None = Field(

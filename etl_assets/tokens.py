@@ -14,6 +14,7 @@ import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -143,7 +144,7 @@ def authoriser(auth: TokenAuth, values: Mapping[str, str], folder: Path) -> Auth
     def obtain(before: Token | None) -> Generator[Request, Answer, Token]:
         known: dict[str, Any] = {f"token.{name}": filled(text, values) for name, text in auth.initial.items()}
         known |= {f"token.{name}": value for name, value in (before.values if before else {}).items()}
-        request = _request(auth, {**values, **known})
+        request = _request(auth, {**values, **known, "uuid": str(uuid.uuid4())})
         answer = yield request
         return _token(auth, answer, request, known)
 
