@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo test check format dev bench chaos clean
 
 demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
-	@etl-assets sandbox -- python -m etl_assets.defs.demo
+	@ETL_SOURCES_DIR= etl-assets sandbox -- python -m etl_assets.defs.demo
 
 test: .venv/.test
 	@python -m pytest -n auto --dist worksteal

@@ -15,11 +15,11 @@ def authoriser(ways: Sequence[Auth], values: Mapping[str, str], store: Path) -> 
     auth = next(way for way in ways if all(name in values for name in way.settings()))
     match auth:
         case BearerAuth(token=token):
-            return _with_header("Authorization", f"Bearer {values[token]}")
+            return _with_header("Authorization", f"Bearer {values[token]}", secret=True)
         case HeaderAuth(name=name, value=value):
-            return _with_header(name, str(filled(value, values)))
+            return _with_header(name, str(filled(value, values)), secret=bool(auth.settings()))
         case QueryAuth(name=name, value=value):
-            return _with_param(name, str(filled(value, values)))
+            return _with_param(name, str(filled(value, values)), secret=bool(auth.settings()))
         case TokenAuth():
             return tokens.authoriser(auth, values, store)
         case JushuitanAuth():
@@ -31,8 +31,9 @@ def _plain(request: Request) -> Flow:
     yield request
 
 
-def _with_header(name: str, value: str) -> Authoriser:
-    redact.register(value)
+def _with_header(name: str, value: str, *, secret: bool) -> Authoriser:
+    if secret:
+        redact.register(value)
 
     def flow(request: Request) -> Flow:
         yield replace(request, headers={**request.headers, name: value})
@@ -40,8 +41,9 @@ def _with_header(name: str, value: str) -> Authoriser:
     return flow
 
 
-def _with_param(name: str, value: str) -> Authoriser:
-    redact.register(value)
+def _with_param(name: str, value: str, *, secret: bool) -> Authoriser:
+    if secret:
+        redact.register(value)
 
     def flow(request: Request) -> Flow:
         yield replace(request, params=(*request.params, (name, value)))

@@ -271,8 +271,9 @@ def _limit_quarantine(
             GROUP BY reason ORDER BY count(*) DESC, reason LIMIT {_SHOWN_REASONS}"""
     ).fetchall()
     shown = "\n".join(f"  {number} x {reason} (for example {key or 'no key'})" for reason, number, key in reasons)
+    allowed = f"more than the limit of {limit}" if counts.bad > limit else "so that none is left"
     raise QuarantineError(
-        f"{counts.bad} of {judged} rows do not fit the stream file, more than the limit of {limit}:\n{shown}\n"
+        f"{counts.bad} of {judged} rows do not fit the stream file, {allowed}:\n{shown}\n"
         "Nothing was loaded. Correct the columns of the stream, or raise its quarantine limit."
     )
 
@@ -322,17 +323,16 @@ def _owners(source: Source, stream: Stream, received: Manifest, paths: list[Path
     if stream.of:
         stamps = ", ".join(f"{identifier(taken)} AS {identifier(column)}" for column, taken in stream.of.stamp.items())
         return f"SELECT DISTINCT {stamps} FROM {_file(paths[0])}"
-    zone = literal(source.timezone)
-    typed = [
-        f"{coltypes.typed(_stamped(name), column, zone=zone, home=source.timezone, reading=reading)} AS {identifier(name)}"
-        for name, _, column in stream.field_columns()
-        if name in stream.stamped()
-    ]
-    files = ", ".join(literal(str(path)) for path in paths)
-    size = max(received.details["largest_page_bytes"], _SMALLEST_BUFFER)
-    pages = f"""read_json([{files}], format = 'unstructured', columns = {{'stamp': 'JSON'}},
-                          maximum_object_size = {size})"""
-    return f"SELECT DISTINCT {', '.join(typed)} FROM (SELECT stamp AS _stamp FROM {pages if paths else '(SELECT NULL::JSON AS stamp LIMIT 0)'})"
+    zone, home = literal(source.timezone), source.timezone
+    columns = []
+    for name, _, column in stream.field_columns():
+        if name in stream.stamped():
+            value = coltypes.typed(_stamped(name), column, zone=zone, home=home, reading=reading)
+            columns.append(f"{value} AS {identifier(name)}")
+    stamps = "SELECT NULL::JSON AS _stamp LIMIT 0"
+    if paths:
+        stamps = f"SELECT stamp AS _stamp FROM {_read_json(received, paths, {'stamp': 'JSON'})}"
+    return f"SELECT DISTINCT {', '.join(columns)} FROM ({stamps})"
 
 
 def _records(received: Manifest, paths: list[Path]) -> str:
@@ -351,10 +351,16 @@ def _pages(received: Manifest, paths: list[Path]) -> str:
     rows = "body" + "".join(f"[{literal(step)}]" for step in steps)
     return f"""
     SELECT page AS _page, stamp AS _stamp, {f"[{rows}]" if details["one"] else rows} AS _rows
-    FROM read_json([{", ".join(literal(str(path)) for path in paths)}], format = 'unstructured',
-        columns = {{'page': 'BIGINT', 'stamp': 'JSON', 'body': {literal(kind)}}},
-        maximum_object_size = {max(details["largest_page_bytes"], _SMALLEST_BUFFER)})
+    FROM {_read_json(received, paths, {"page": "BIGINT", "stamp": "JSON", "body": kind})}
     WHERE body IS NOT NULL"""
+
+
+def _read_json(received: Manifest, paths: list[Path], columns: dict[str, str]) -> str:
+    """The pages of raw parts as a FROM item, with the fields asked for."""
+    files = ", ".join(literal(str(path)) for path in paths)
+    fields = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns.items())
+    largest = max(received.details["largest_page_bytes"], _SMALLEST_BUFFER)
+    return f"read_json([{files}], format = 'unstructured', columns = {{{fields}}}, maximum_object_size = {largest})"
 
 
 def _shape(paths: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -65,6 +66,58 @@ def _indented(text: str) -> str:
 def schema() -> None:
     """Print the JSON schema of stream files, for editors."""
     click.echo(schema_text(), nl=False)
+
+
+@main.command("import-qeasy")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", help="Name of the source; by default qeasy_ and the vendor's.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of printing.")
+def import_qeasy(file: Path, source: str | None, out: Path | None) -> None:
+    """Turn Qeasy scheme metadata (JSON) into a stream file.
+
+    What a stream file cannot carry is told as warnings, here and at the head of the file.
+    """
+    from etl_assets.qeasy import convert
+    from etl_assets.scaffold import write_text
+
+    try:
+        imported = convert(file.read_text("utf-8-sig"), name=source, origin=file.name)
+        if out:
+            write_text(imported.text, out)
+    except (EtlError, OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(str(error)) from None
+    _warn(imported.warnings)
+    if not out:
+        click.echo(imported.text, nl=False)
+
+
+@main.command()
+@click.argument("source", type=click.Choice(["fxiaoke"]))
+@click.argument("object_name", metavar="OBJECT_API_NAME")
+@click.option("--name", help="Name of the stream; by default that of the object.")
+def scaffold(source: str, object_name: str, name: str | None) -> None:
+    """Print the lines of a stream for an object of Fxiaoke, out of its describe.
+
+    They stand below `streams:` in a copy of the packaged file, in the folder that ETL_SOURCES_DIR names.
+    """
+    from etl_assets.scaffold import scaffold as scaffolded
+
+    try:
+        pipeline = Pipeline.from_environment()
+        api = pipeline.api(pipeline.sources[source])
+        try:
+            made = scaffolded(api, object_name, name)
+        finally:
+            api.client.close()
+    except EtlError as error:
+        raise click.ClickException(redact.scrub(str(error))) from None
+    _warn(made.warnings)
+    click.echo(made.text, nl=False)
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -249,6 +249,17 @@ def _may_lie_in(day: Window, value: Any) -> bool:
     return instant.tzinfo is None or day.start <= instant < day.end
 
 
+def _identity(stream: Stream) -> Callable[[msgspec.Raw], Any]:
+    """The key of an undecoded row, as far as it stands in the row."""
+    paths = [paths for name, paths, _ in stream.field_columns() if name in stream.key and name not in stream.stamped()]
+
+    def key(row: msgspec.Raw) -> Any:
+        record = msgspec.json.decode(row)
+        return tuple(str(_first(record, places)) for places in paths)
+
+    return key
+
+
 def _first(record: Any, paths: list[str]) -> Any:
     return next((value for path in paths if (value := _at(record, path)) is not None), None)
 
@@ -265,7 +276,7 @@ def _reader(
     """The work of one unit: its pages in order; what can be read in parallel becomes units behind it."""
 
     def read(unit: Unit[tuple[Page, _Asked]]) -> Iterator[tuple[Page, _Asked]]:
-        pager: Pager = paginate.pager(stream.paging)
+        pager: Pager = paginate.pager(stream.paging, _identity(stream))
         request: Values | Rest | None = next(pager)
         while request is not None:
             if isinstance(request, Rest):
@@ -373,6 +384,7 @@ class _Progress:
 
 
 def check_access(api: Api) -> None:
-    """One cheap call, if the source declares one. Raises EtlError when it is refused."""
+    """Ask for the first page of one stream, if the source names one. Raises EtlError when it is refused."""
     if api.source.check:
-        api.client.send(Request("GET", api.source.check, f"GET {api.source.check}"))
+        stream = api.source.stream(api.source.check)
+        next(_pages(api, stream, None, _Ways(stream)), None)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from etl_assets import answers, redact
 from etl_assets.errors import ApiError
 from etl_assets.messages import Answer, Authoriser, Request
-from etl_assets.spec import JushuitanAuth
+from etl_assets.spec import Errors, JushuitanAuth
 from etl_assets.tokens import Token, TokenStore, with_token
 
 REFRESH_PATH = "/openWeb/auth/refreshToken"
@@ -37,9 +37,10 @@ def authoriser(auth: JushuitanAuth, values: Mapping[str, str], folder: Path) -> 
     """
     key, secret = values[auth.app_key], values[auth.app_secret]
     refresh = values.get(auth.refresh_token, "")
-    store = TokenStore(folder, {name: values.get(name, "") for name in auth.settings()})
-    if store.kept() is None:
-        store.keep(Token(values[auth.access_token], float("inf"), {"refresh_token": refresh} if refresh else {}))
+    store = TokenStore(folder, {name: values.get(name, "") for name in (*auth.settings(), auth.refresh_token)})
+    with store.lock():  # between looking and keeping, another process could keep what a refresh brought
+        if store.kept() is None:
+            store.keep(Token(values[auth.access_token], float("inf"), {"refresh_token": refresh} if refresh else {}))
 
     def signed(fields: dict[str, str]) -> bytes:
         fields = {"app_key": key, "charset": "utf-8", "timestamp": str(int(time.time())), **fields}
@@ -50,7 +51,7 @@ def authoriser(auth: JushuitanAuth, values: Mapping[str, str], folder: Path) -> 
         body = signed({"access_token": token.value, "version": "2", "biz": biz})
         return replace(request, headers={**request.headers, **_FORM}, body=body)
 
-    def obtain(before: Token | None) -> Generator[Request, Answer, Token]:
+    def obtain(before: Token | None, errors: Errors | None) -> Generator[Request, Answer, Token]:
         known = before.values.get("refresh_token") if before else refresh
         if not known:
             raise ApiError(
@@ -58,7 +59,7 @@ def authoriser(auth: JushuitanAuth, values: Mapping[str, str], folder: Path) -> 
             )
         fields = {"grant_type": "refresh_token", "refresh_token": known, "scope": "all"}
         label = f"POST {REFRESH_PATH}"
-        answer = yield Request("POST", REFRESH_PATH, label, headers=_FORM, body=signed(fields))
+        answer = yield Request("POST", REFRESH_PATH, label, headers=_FORM, body=signed(fields), errors=errors)
         return _token(answer, label, known, auth)
 
     return with_token(store, obtain, apply)

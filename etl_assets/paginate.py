@@ -5,7 +5,7 @@ back. A yielded list asks for several pages at once, which may be fetched in par
 stream file may use are `page`, `offset`, `size`, `last` and `cursor`.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,15 +40,19 @@ class Rest:
 
 
 Pager = Generator[Values | Rest, Page, None]
+Identity = Callable[[msgspec.Raw], Any]
 
 
-def pager(paging: Paging) -> Pager:
-    """The pager of a stream's `paging`. Raises PagingError while reading when the list cannot end well."""
+def pager(paging: Paging, identity: Identity = bytes) -> Pager:
+    """The pager of a stream's `paging`. Raises PagingError while reading when the list cannot end well.
+
+    `identity` gives what a row is recognised by when it comes again, changed or not.
+    """
     match paging:
         case OnePage():
             return _one()
         case PageNumber():
-            return _page_number(paging)
+            return _page_number(paging, identity)
         case Offset():
             return _offset(paging)
         case Keyset():
@@ -61,7 +65,7 @@ def _one() -> Pager:
     yield {}
 
 
-def _page_number(paging: PageNumber) -> Pager:
+def _page_number(paging: PageNumber, identity: Identity) -> Pager:
     base = {"size": paging.size}
     first = yield {**base, "page": paging.start}
     if paging.total:
@@ -69,8 +73,9 @@ def _page_number(paging: PageNumber) -> Pager:
         numbers = range(paging.start + 1, paging.start + _page_count(total, paging.size))
         yield Rest([{**base, "page": number} for number in numbers], total - len(first.rows), first)
         return
+    known: set[Any] = set()
     for _ in range(_READINGS):
-        page, rows = first, len(first.rows)
+        page, rows, found = first, len(first.rows), set(map(identity, first.rows if paging.count else ()))
         expected = answers.value_at(first.body, paging.count) if paging.count else None
         for number in range(paging.start + 1, paging.start + MOST_PAGES):
             if not _has_more(page, paging):
@@ -78,15 +83,19 @@ def _page_number(paging: PageNumber) -> Pager:
             page, before = (yield {**base, "page": number}), page
             refuse_repetition(page, before)
             rows += len(page.rows)
+            found.update(map(identity, page.rows if paging.count else ()))
         else:
             raise PagingError(f"more than {MOST_PAGES} pages")
-        if expected is None or rows == int(expected):
+        # A row that moves within the list comes twice, or makes another one come twice, in place of one that is lost.
+        # A list that really has a row twice has it again.
+        if expected is None or (rows == int(expected) and (len(found) == rows or found == known)):
             return
+        known = found
         first = yield {**base, "page": paging.start}
     raise RetryableError(f"the list changed each of the {_READINGS} times it was read")
 
 
-def _has_more(page: Page, paging: PageNumber) -> bool:
+def _has_more(page: Page, paging: PageNumber | Keyset) -> bool:
     if paging.more is None:
         return len(page.rows) >= paging.size
     flag = answers.value_at(page.body, paging.more)
@@ -135,12 +144,13 @@ def _keyset(paging: Keyset) -> Pager:
     passed: set[str] = set()
     for _ in range(MOST_PAGES):
         page = yield {"size": paging.size, "last": last}
+        more = _has_more(page, paging)
         if not page.rows:
             return
         reached = answers.value_at(page.rows[-1], paging.column)
         if reached is None:
             raise PagingError(f"the last row of a page has no {paging.column!r} to go on from")
-        if len(page.rows) < paging.size:
+        if not more:
             return
         if str(reached) in passed:
             raise PagingError(f"{paging.column!r} comes to {reached!r} a second time: the next page would, too")

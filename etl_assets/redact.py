@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 MASK = "***"
-_SHORTEST_FRAGMENT = 8  # a base64 fragment shorter than this would match innocent text
+_SHORTEST_FRAGMENT = 8  # what is shorter than this would match innocent text
 
 _ESCAPED_BY_SOME = ("", "<>&", "<>&'=", "<>&'+`\"")  # by all, Go, Gson, .NET
 
@@ -40,9 +40,16 @@ def register(secret: str) -> None:
             return
         _forms.update(forms)
         longest_first = sorted(_forms, key=len, reverse=True)
-        _pattern = re.compile("|".join(map(re.escape, longest_first)))
-        _byte_forms = [form.encode() for form in longest_first]
-        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms)))
+        _pattern = re.compile("|".join(map(_in_text, longest_first)))
+        _byte_forms = [form.encode() for form in longest_first if len(form) >= _SHORTEST_FRAGMENT]
+        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms))) if _byte_forms else None
+
+
+def _in_text(form: str) -> str:
+    # A value as short as a word is masked only where it stands alone; masking it in data would damage these.
+    if len(form) < _SHORTEST_FRAGMENT:
+        return rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])"
+    return re.escape(form)
 
 
 def scrub(text: str) -> str:
@@ -51,7 +58,7 @@ def scrub(text: str) -> str:
 
 
 def scrub_bytes(data: bytes) -> bytes:
-    """The bytes with every registered secret replaced; the same object when there is none."""
+    """Data with every registered secret of 8 characters or more replaced; the same object when there is none."""
     # Looking for each form in turn is many times faster than one pattern of all of them.
     if _bytes_pattern is None or not any(form in data for form in _byte_forms):
         return data

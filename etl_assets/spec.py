@@ -36,6 +36,14 @@ _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _RATE = re.compile(r"(\d+)/(\d+)s")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_PAGING_VALUES: dict[str, set[str]] = {
+    "none": set(),
+    "page": {"page", "size"},
+    "offset": {"offset", "size"},
+    "keyset": {"last", "size"},
+    "cursor": {"cursor", "size"},
+}
+_WINDOW_FORMATS = ("date", "iso", "epoch_s", "epoch_ms", "epoch_ms_text")
 _MERGED = {"columns", "params", "derived"}
 _RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra", "_page", "_reason", "_key", "_record", "_stamp", "_rest"}
 
@@ -231,7 +239,7 @@ class Errors(Model):
     """Errors that arrive inside an answer with HTTP status 200."""
 
     code: str = Field(description="Path of the error code in the answer.")
-    ok: list[str | int] = Field(description="Codes that mean success, compared as text.")
+    ok: list[str | int | bool] = Field(description="Codes that mean success, compared as text.")
     message: str | None = Field(None, description="Path of the human-readable message.")
     retry: list[str | int] = Field(default_factory=list, description="Codes worth a retry with backoff.")
     reauth: list[str | int] = Field(default_factory=list, description="Codes that mean the credential has expired.")
@@ -275,13 +283,14 @@ class Offset(Model):
 
 
 class Keyset(Model):
-    """`{last}` is the value of `column` in the last row; a short page ends the list."""
+    """`{last}` is the value of `column` in the last row; the answer says whether there is more, or a short page ends it."""
 
     type: Literal["keyset"]
     size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")
     column: str = Field(description="Path of the ordering field in a row.")
     start: str | int | None = Field(None, description="`{last}` of the first page; by default it is left out there.")
     inclusive: bool = Field(False, description="The API answers rows >= `{last}`: the boundary row comes twice.")
+    more: str | None = Field(None, description="Path of the has-more flag. Without it a short page ends the list.")
 
 
 class Cursor(Model):
@@ -308,6 +317,14 @@ class Column(Model):
     )
     required: bool = Field(False, description="A row without it goes to quarantine.")
     description: str | None = Field(None, description="Carried to the warehouse and the UI.")
+
+    @model_validator(mode="after")
+    def _format_fits(self) -> "Column":
+        if self.format != "iso" and self.type not in ("date", "timestamp"):
+            raise ValueError(f"format: a {self.type} has none; only a date or timestamp is written in several ways")
+        if self.format not in ("iso", "epoch_s", "epoch_ms") and "%" not in self.format:
+            raise ValueError(f"format: {self.format!r} is neither iso, epoch_s, epoch_ms nor a strptime pattern")
+        return self
 
     @property
     def duckdb_type(self) -> str:
@@ -371,13 +388,20 @@ class WindowSpec(Model):
     column: ColumnName = Field(description="Column whose value decides the day a row belongs to.")
     format: str = Field(
         "date",
-        description="How `{since}` and `{until}` are written: date, iso, epoch_s, epoch_ms or strftime.",
+        description="How `{since}` and `{until}` are written: date, iso, epoch_s, epoch_ms, epoch_ms_text or strftime.",
     )
     inclusive: bool = Field(True, description="The API includes `{until}`.")
     widen: Duration = Field(
         timedelta(0), description="Ask for this much more on each side; rows outside the day are cut."
     )
     longest: Duration | None = Field(None, description="Longest window the API takes; longer ones are cut up.")
+
+    @model_validator(mode="after")
+    def _known_format(self) -> "WindowSpec":
+        if self.format not in _WINDOW_FORMATS and "%" not in self.format:
+            known = ", ".join(_WINDOW_FORMATS)
+            raise ValueError(f"format: {self.format!r} is none of {known}, nor a strftime pattern")
+        return self
 
 
 class Alternative(Model):
@@ -442,7 +466,8 @@ class Stream(Model):
         description="Snapshot stream with the keys of all rows: rows that are not in it are marked as deleted.",
     )
     known: list[str] = Field(
-        default_factory=list, description="Fields that stay in `_extra` without a drift warning, with all below them; `*` matches anything."
+        default_factory=list,
+        description="Fields that stay in `_extra` without a drift warning, with all below them; `*` matches anything.",
     )
     extra: Literal["keep", "drop"] = Field("keep", description="Whether undeclared fields are kept in `_extra`.")
     quarantine: Quarantine = Field(default=Quarantine(rows=10, share=0.01), description="How many rows may not fit.")
@@ -557,7 +582,7 @@ class Source(Model):
     )
     limits: Limits = Field(default=Limits(parallel=1), description="What the API permits.")
     errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, for all streams.")
-    check: str | None = Field(None, description="Path of one cheap GET, for `etl-assets check`.")
+    check: Name | None = Field(None, description="Stream whose first page `etl-assets check` asks for.")
     defaults: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of every stream that does not set them itself; `columns`, `params` and `derived` are joined.",
@@ -572,6 +597,8 @@ class Source(Model):
                 raise ValueError(f"streams: two streams are named {name!r}")
         if self.start is None and any(stream.window for stream in self.streams):
             raise ValueError("start: daily streams need their first day")
+        if self.check and self.check not in [stream.name for stream in self.streams if not stream.window]:
+            raise ValueError(f"check: there is no stream {self.check!r} that can be asked without a day")
         for where, setting in self._setting_references():
             if setting not in self.settings:
                 raise ValueError(f"{where}: {setting} is not declared under settings")
@@ -611,12 +638,8 @@ def _check_stream(source: Source, stream: Stream) -> None:
     where = f"streams.{stream.name}"
     if stream.bucket != "default" and stream.bucket not in source.limits.rates:
         raise ValueError(f"{where}.bucket: {stream.bucket!r} is not under limits.rates")
-    allowed = (
-        {"since", "until", "page", "offset", "size", "last", "cursor"}
-        | BUILT_IN
-        | set(source.settings)
-        | set(stream.values)
-    )
+    allowed = {"since", "until"} | BUILT_IN | _PAGING_VALUES[stream.paging.type]
+    allowed |= set(source.settings) | set(stream.values)
     for role, name in (("deletes", stream.deletes and stream.deletes.stream), ("sweep", stream.sweep)):
         if name and name not in {other.name for other in source.streams if other.mode == "snapshot"}:
             raise ValueError(f"{where}.{role}: there is no snapshot stream {name!r}")
@@ -643,7 +666,10 @@ def _check_stream(source: Source, stream: Stream) -> None:
             for role, column in (("key", lookup.key), ("value", lookup.value)):
                 if column not in {field for field, _, _ in source.stream(lookup.stream).field_columns()}:
                     raise ValueError(f"{where}.each.lookup.{name}.{role}: {lookup.stream} has no column {column!r}")
-    asked = [stream.path, stream.params, stream.json_body, stream.form, stream.reading]
+    for name in _placeholders(stream.reading):
+        if name not in source.settings or source.settings[name].secret:
+            raise ValueError(f"{where}.reading: {{{name}}} is not a setting that may be shown")
+    asked = [stream.path, stream.params, stream.json_body, stream.form]
     asked += [part for way in stream.alternatives for part in (way.path, way.params)]
     for name in sorted(set(_placeholders(asked))):
         if name not in allowed:

@@ -1,10 +1,12 @@
 """Filling placeholders into the requests that a stream file describes."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from etl_assets.errors import FinalError
 from etl_assets.spec import PLACEHOLDER
 
 Tree = Any
@@ -23,8 +25,14 @@ def filled(tree: Tree, values: Mapping[str, Any]) -> Tree:
 
 
 def path(template: str, values: Mapping[str, Any]) -> str:
-    """A URL path with the values percent-encoded."""
-    return PLACEHOLDER.sub(lambda match: quote(str(values[match[1]]), safe=""), template)
+    """A URL path with the values percent-encoded. Raises FinalError for a value that is missing."""
+
+    def encoded(match: re.Match[str]) -> str:
+        if values[match[1]] is None:
+            raise FinalError(f"{template}: there is no value for {{{match[1]}}}")
+        return quote(str(values[match[1]]), safe="")
+
+    return PLACEHOLDER.sub(encoded, template)
 
 
 def params(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Params:

@@ -35,14 +35,15 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Token:
-    """A token and what came with it. `renew_at` is in epoch seconds."""
+    """A token and what came with it: secrets in `values`, names and the like in `plain`. `renew_at` is in epoch seconds."""
 
     value: str
     renew_at: float
     values: dict[str, str] = field(default_factory=dict)
+    plain: dict[str, str] = field(default_factory=dict)
 
 
-Obtain = Callable[[Token | None], Generator[Request, Answer, Token]]
+Obtain = Callable[[Token | None, Errors | None], Generator[Request, Answer, Token]]
 Apply = Callable[[Request, Token], Request]
 
 
@@ -84,6 +85,8 @@ class TokenStore:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, self._file)
+        with self._memory_lock:
+            self._memory = token
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -105,23 +108,27 @@ class TokenStore:
 
 
 def with_token(store: TokenStore, obtain: Obtain, apply: Apply) -> Authoriser:
-    """Send requests with the kept token; obtain one when there is none, once more when it is refused."""
+    """Send requests with the kept token; obtain one when there is none, once more when it is refused.
 
-    def fresh(refused: Token | None) -> Generator[Request, Answer, Token]:
+    `obtain` is given the token kept before, and the errors of the request that needs it: they are worth a retry
+    there as well.
+    """
+
+    def fresh(refused: Token | None, errors: Errors | None) -> Generator[Request, Answer, Token]:
         if token := store.current(refused):
             return token
         with store.lock():
             if token := store.current(refused):
                 return token
-            token = yield from obtain(store.kept())
+            token = yield from obtain(store.kept(), errors)
             store.keep(token)
             return token
 
     def flow(request: Request) -> Flow:
-        token = yield from fresh(None)
+        token = yield from fresh(None, request.errors)
         answer = yield apply(request, token)
         if is_refused(answer, request.errors):
-            token = yield from fresh(token)
+            token = yield from fresh(token, request.errors)
             yield apply(request, token)
 
     return flow
@@ -141,15 +148,18 @@ def authoriser(auth: TokenAuth, values: Mapping[str, str], folder: Path) -> Auth
     names = {name: values[name] for name in auth.settings()}
     store = TokenStore(folder, names)
 
-    def obtain(before: Token | None) -> Generator[Request, Answer, Token]:
+    def obtain(before: Token | None, errors: Errors | None) -> Generator[Request, Answer, Token]:
         known: dict[str, Any] = {f"token.{name}": filled(text, values) for name, text in auth.initial.items()}
-        known |= {f"token.{name}": value for name, value in (before.values if before else {}).items()}
-        request = _request(auth, {**values, **known, "uuid": str(uuid.uuid4())})
+        known |= {
+            f"token.{name}": value for name, value in ({**before.plain, **before.values} if before else {}).items()
+        }
+        request = replace(_request(auth, {**values, **known, "uuid": str(uuid.uuid4())}), errors=errors)
         answer = yield request
         return _token(auth, answer, request, known)
 
     def apply(request: Request, token: Token) -> Request:
-        known = {**values, "token": token.value, **{f"token.{n}": value for n, value in token.values.items()}}
+        kept = {**token.plain, **token.values}
+        known = {**values, "token": token.value, **{f"token.{name}": value for name, value in kept.items()}}
         headers = {name: str(filled(text, known)) for name, text in auth.headers.items()}
         body = request.body
         if auth.body:
@@ -188,7 +198,11 @@ def _token(auth: TokenAuth, answer: Answer, request: Request, known: Mapping[str
     kept = {name: answers.value_at(answer.body, path) or known.get(f"token.{name}") for name, path in auth.keep.items()}
     lifetime = answers.value_at(answer.body, auth.expires_in) if auth.expires_in else None
     seconds = float(lifetime or auth.lifetime.total_seconds()) - auth.renew_before.total_seconds()
-    return Token(value, time.time() + max(seconds, 0.0), {name: str(text) for name, text in kept.items() if text})
+    texts = {name: str(text) for name, text in kept.items() if text}
+    # What began as a setting is a credential. The rest says whose token it is, and may well stand in rows.
+    secret = {name: text for name, text in texts.items() if name in auth.initial}
+    plain = {name: text for name, text in texts.items() if name not in auth.initial}
+    return Token(value, time.time() + max(seconds, 0.0), secret, plain)
 
 
 def _usable(token: Token | None, refused: Token | None) -> bool:

@@ -24,7 +24,8 @@ def partitions(source: Source, stream: Stream) -> dg.DailyPartitionsDefinition |
     """Days in the source's zone, or None for a snapshot."""
     if stream.window is None or source.start is None:
         return None
-    return dg.DailyPartitionsDefinition(source.start.isoformat(), timezone=source.timezone)
+    # The day that has begun is a partition, too: see the daily schedule.
+    return dg.DailyPartitionsDefinition(source.start.isoformat(), timezone=source.timezone, end_offset=1)
 
 
 def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:

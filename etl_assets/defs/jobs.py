@@ -38,7 +38,12 @@ def source_job(source: Source, *, daily: bool) -> "UnresolvedAssetJobDefinition 
 
 
 def daily_schedule(source: Source, job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
-    """Every morning yesterday, and again the days before it, because people edit old days."""
+    """Every morning yesterday, and again the days before it, because people edit old days.
+
+    Where rows are merged, also the day that has begun: a row that changed since midnight has left its old day,
+    and would be missing until tomorrow.
+    """
+    merges = any(stream.mode == "merge" for stream in source.streams)
 
     @dg.schedule(
         name=f"{source.source}_daily_schedule",
@@ -49,7 +54,7 @@ def daily_schedule(source: Source, job: "UnresolvedAssetJobDefinition") -> dg.Sc
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         today = context.scheduled_execution_time.astimezone(ZoneInfo(source.timezone)).date()
-        for back in range(1, reload_days(source) + 1):
+        for back in range(0 if merges else 1, reload_days(source) + 1):
             day = (today - timedelta(days=back)).isoformat()
             if source.start and day >= source.start.isoformat():
                 yield dg.RunRequest(run_key=f"{today}/{day}", partition_key=day)

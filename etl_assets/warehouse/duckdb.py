@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 
@@ -117,8 +118,9 @@ class DuckDbWarehouse:
             db.execute(_OPS)
             table.prepare()
             usual = _usual_rows(db, source, stream, day)
-            table.mark_deleted()
+            table.mark_deleted()  # so that these rows are not taken for moved ones, and kept
             changed = table.take(files["rows"], files.get("parents", files["rows"]), manifest, day, run_id)
+            table.mark_deleted()  # rows that were read before they were deleted
             _record(db, source, stream, day, manifest, clean.uri, files.get("quarantine"), run_id)
             for other in source.streams:
                 _Table(db, source, other).learn_of_deletions(stream.name, manifest)
@@ -273,10 +275,13 @@ class _Table:
         if self._stream.mode == "merge":
             version = identifier(str(self._stream.version_column))
             newer = f"coalesce(there.{version} > here.{version}, false)"
+        absent = "there._run_id IS NULL"
+        if self._marks:  # what the API has is not deleted
+            absent += f" OR (there._deleted_at IS NOT NULL AND NOT {newer})"
         missing, changed = _one(
             self._db,
-            f"""SELECT count(*) FILTER (there._run_id IS NULL),
-                       count(*) FILTER (there._run_id IS NOT NULL AND {there} <> {here} AND NOT {newer})
+            f"""SELECT count(*) FILTER ({absent}),
+                       count(*) FILTER (NOT ({absent}) AND {there} <> {here} AND NOT {newer})
                 FROM {rows} AS here LEFT JOIN {self.name} AS there ON {same}""",
         )
         (surplus,) = _one(
@@ -406,6 +411,8 @@ def _widens(before: str, after: str) -> bool:
 
 def _usual_rows(db: duckdb.DuckDBPyConnection, source: Source, stream: Stream, day: date | None) -> float | None:
     same = "true" if day is None else "partition <> ?::DATE AND dayofweek(partition) = dayofweek(?::DATE)"
+    if day and day >= datetime.now(ZoneInfo(source.timezone)).date():
+        return None  # the day is not over
     usual: float | None
     (usual,) = db.execute(
         f"""WITH latest AS (
