@@ -44,13 +44,22 @@ def value_at(body: bytes | msgspec.Raw, path: str) -> Any:
 
 
 def rows_at(body: bytes, path: str) -> list[msgspec.Raw]:
-    """The rows of the list at the path, undecoded. An absent or null list has no rows.
+    """The rows of the list at the path, undecoded. Null, or an empty list above it, has no rows.
 
-    Raises NotJson when there is something else than a list.
+    Raises NotJson when the list is not there at all, or something else is: an answer of another shape is an
+    error, and never an empty list.
     """
-    raw = _raw_at(body, path)
-    if raw is None:
-        return []
+    raw: bytes | msgspec.Raw = body
+    for key in path.split(".") if path else ():
+        try:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | list[msgspec.Raw] | None)
+        except msgspec.DecodeError as error:
+            raise NotJson(f"no list at {path!r}: {error}") from None
+        if not fields and not isinstance(fields, dict):
+            return []
+        if not isinstance(fields, dict) or key not in fields:
+            raise NotJson(f"no list at {path!r}: there is no {key!r}")
+        raw = fields[key]
     try:
         return msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
     except msgspec.DecodeError as error:

@@ -456,11 +456,22 @@ def _drift(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Undeclared fields with their JSON types, and declared columns without a single value."""
     inside = f"FROM {_file(typed)} WHERE {_inside(stream, day)}"
-    (structure,) = _one(db, f"SELECT CAST(json_group_structure(_extra) AS VARCHAR) {inside} AND _extra IS NOT NULL")
+    found = db.execute(f"SELECT DISTINCT unnest(json_keys(_extra)) AS key {inside} ORDER BY key").fetchall()
+    keys = [key for (key,) in found if not _is_known(key, stream.known)]
+    structures = []
+    if keys:
+        pointers = ", ".join(literal("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys)
+        values = f"""SELECT unnest([{", ".join(map(literal, keys))}]) AS key,
+                            unnest(json_extract(_extra, [{pointers}])) AS value {inside}"""
+        # One value of each shape is enough: json_group_structure holds all that it is given in memory.
+        shapes = f"SELECT key, any_value(value) AS value FROM ({values}) GROUP BY key, json_structure(value)"
+        structures = db.execute(
+            f"SELECT key, CAST(json_group_structure(value) AS VARCHAR) FROM ({shapes}) GROUP BY key ORDER BY key"
+        ).fetchall()
     names = [name for name, _, _ in stream.field_columns()]
     rows, *present = _one(db, f"SELECT count(*), {', '.join(f'count({identifier(n)})' for n in names)} {inside}")
     unseen = tuple(name for name, count in zip(names, present, strict=True) if rows and not count)
-    undeclared = _flattened(json.loads(structure) if structure else {})
+    undeclared = _flattened({key: json.loads(structure) for key, structure in structures})
     return {path: kind for path, kind in undeclared.items() if not _is_known(path, stream.known)}, unseen
 
 

@@ -30,6 +30,7 @@ RETRY_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 ATTEMPTS = 7
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_REQUESTED_WAIT_SECONDS = 300.0
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "etl-assets"}
 _REDIRECTS = 3
 _CHUNK = 1 << 16
 _SHOWN = 200
@@ -117,7 +118,7 @@ class Client:
 
     def _wait_after(self, attempt: int, asked: float | None) -> float:
         backoff: float = self._retry_base * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        if asked is None:
+        if not asked:
             return min(backoff, LONGEST_BACKOFF_SECONDS)
         return min(asked, LONGEST_REQUESTED_WAIT_SECONDS) + random.uniform(0, min(self._retry_base, 1.0) / 4)
 
@@ -170,7 +171,7 @@ class Client:
             method=request.method,
             url=self._base_url + request.path,
             params=list(request.params),
-            headers={"Accept": "application/json", "User-Agent": "etl-assets", **request.headers},
+            headers={**_HEADERS, **request.headers},
             data=request.body,
         )
         for _ in range(_REDIRECTS + 1):

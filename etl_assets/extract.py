@@ -47,7 +47,8 @@ class Api:
 
 def open_api(source: Source, connection: Connection, settings: Settings) -> Api:
     """The API of a source with its client, limited together with every other process of `ETL_DATA_DIR`."""
-    credential = json.dumps([source.source, connection.base_url, dict(connection.values)], sort_keys=True)
+    secrets = {name: value for name, value in connection.values.items() if source.settings[name].secret}
+    credential = json.dumps([source.source, connection.base_url, secrets], sort_keys=True)
     limiter = Limiter(settings.data_dir / "limits", credential, parallel=connection.parallel, rates=source.limits.rates)
     client = Client(
         connection.base_url,
@@ -334,7 +335,8 @@ def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) 
     try:
         rows = [msgspec.Raw(answer.body)] if stream.one else answers.rows_at(answer.body, ways.rows)
     except answers.NotJson as error:
-        raise ApiUnavailable(redact.scrub(f"{request.label}: {error}")) from None
+        shown = answer.body[:200].decode("utf-8", "replace")
+        raise ApiError(redact.scrub(f"{request.label}: {error}: {shown}"), status=answer.status) from None
     return Page(answer.body, rows, asked.stamp)
 
 

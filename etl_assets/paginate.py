@@ -119,7 +119,7 @@ def _offset(paging: Offset) -> Pager:
         return
     step = paging.size - 1 if paging.overlap else paging.size
     readings, offset = 1, 0
-    for _ in range(MOST_PAGES):
+    for _ in range(MOST_PAGES - 1):
         if len(page.rows) < paging.size:
             return
         offset += step

@@ -218,6 +218,11 @@ class _Scheme:
     def vendor(self) -> str:
         return next((name for prefix, name in _VENDORS.items() if self.path.startswith(prefix)), "")
 
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether requests of the CRM, and answers of both vendors, have everything below `data`."""
+        return self.path.startswith(("/open/", "/cgi/crm/"))
+
 
 @dataclass(frozen=True)
 class _Node:
@@ -280,7 +285,7 @@ def _is_target(given: Mapping[str, Any]) -> bool:
 def _tell_of_target(target: Tree, at: str, notes: _Notes) -> None:
     before = f"{at}." if at else ""
     keys = ", ".join(f"{before}{key}" for key in target) if isinstance(target, dict) and target else at
-    api = target.get("api") if isinstance(target, dict) else target
+    api = str(target.get("api") if isinstance(target, dict) else target)
     if api in _EMPTY_TARGETS:
         notes.add(keys, f"land-only ({api}): the rows end in the table, and nothing more is asked for")
     else:
@@ -439,6 +444,8 @@ class _Filling:
         for key in ("value", "default", "parser"):
             if node.has(key):
                 self._notes.add(f"{node.path}.{key}", "not carried over beside children")
+        if node.has("type") and _TYPES.get(str(node.given["type"])) != "json":
+            self._notes.add(f"{node.path}.type", f"{node.given['type']!r} has no members; sent as an object")
         values = self._members(node.children)
         if not values:
             return _LEFT_OUT
@@ -506,6 +513,7 @@ class _Filling:
 
     def _filled_object(self, value: Parts, path: str, place: _Place) -> Parts:
         column, operator = str(value.get("field_name") or ""), str(value.get("operator") or "")
+        column = column if _FIELD.fullmatch(column) else ""
         filled = {}
         for name, inner in value.items():
             upper = place.upper or operator in ("LT", "LTE") or not _UPPER_EDGES.isdisjoint(snake(name).split("_"))
@@ -657,7 +665,8 @@ class _Ask:
         if self.twin:
             return str(self.known["rows"])
         if self.rows_key:
-            return self.rows_key if "." in self.rows_key or not self.scheme.vendor else f"data.{self.rows_key}"
+            inside = self.scheme.is_wrapped and "." not in self.rows_key
+            return f"data.{self.rows_key}" if inside else self.rows_key
         self.notes.add(
             f"{self.at}otherResponse",
             f"does not name the list of rows; {usual!r} is taken. Check it: an answer without it counts as empty",
@@ -675,6 +684,7 @@ def _jushuitan(ask: _Ask) -> Parts:
             ask.notes.add(
                 f"{at}request.{name}", f"{ask.body[name]!r} is replaced by {hole}, so that all pages are read"
             )
+    _purge(ask.body, {"offset"}, f"{at}request", ask.notes)
     by_page = known["paging"]["type"] == "page"
     if not by_page:
         ask.notes.add(
@@ -719,10 +729,12 @@ def _fxiaoke(ask: _Ask) -> Parts:
     if scheme.path.endswith(("/data/query", "/data/findSimple")):
         paging = defaults["paging"]
         data = {"find_explicit_total_num": False, **ask.body, "search_query_info": _search(ask)}
+        _purge(data, {"offset", "page"}, f"{ask.at}request", ask.notes)
+        _purge(ask.other, {"offset", "page"}, f"{ask.at}otherRequest", ask.notes)
         paging = {**paging, "size": ask.size(paging["size"], paging["size"])}
         return {**asked, "json": {**ask.other, "data": data}, "rows": defaults["rows"], "paging": paging}
     # The address book takes its parameters beside the credentials.
-    body = {"data": ask.body} if scheme.path.startswith("/cgi/crm/") else ask.body
+    body = {"data": ask.body} if scheme.is_wrapped else ask.body
     return {**asked, "json": {**ask.other, **body}, "rows": ask.rows(defaults["rows"]), **_paging(ask)}
 
 
@@ -756,6 +768,16 @@ def _search(ask: _Ask) -> Parts:
         "filters": filters,
         "orders": [{"fieldName": "_id", "isAsc": True}],
     }
+
+
+def _purge(tree: Parts, holes: set[str], path: str, notes: _Notes) -> None:
+    """Take out what the paging of the vendor has no values for."""
+    for name, value in list(tree.items()):
+        if isinstance(value, dict):
+            _purge(value, holes, f"{path}.{name}", notes)
+        elif not holes.isdisjoint(PLACEHOLDER.findall(json.dumps(value))):
+            del tree[name]
+            notes.add(f"{path}.{name}", "left out: the vendor's lists are not read so")
 
 
 def _labelled(given: Tree) -> list[tuple[str, Any]]:
@@ -881,7 +903,7 @@ def _response(scheme: _Scheme, notes: _Notes) -> tuple[str, list[_Node], bool]:
         value = node.given.get("value")
         if _AUTOMATIC in (node.name, node.given.get("describe"), node.given.get("label")):
             automatic = True
-        elif node.path.startswith(f"{at}otherResponse.") and isinstance(value, str) and value and value not in _TYPES:
+        elif node.path.startswith(f"{at}otherResponse.") and isinstance(value, str) and value and not _type_alone(node):
             if rows_key:
                 notes.add(f"{node.path}.value", "not carried over: the row list is named already")
             rows_key = rows_key or value
@@ -905,7 +927,9 @@ def _window(ask: _Ask, fields: Sequence[_Node]) -> Parts | None:
                 first.path, f"no {edge} is asked for: each day reads everything {reach}, and other days' rows are cut"
             )
     declared = {node.name for node in fields} | set(ask.known.get("columns") or {})
-    column = first.column or next((name for name in sorted(declared) if snake(name) in _USUAL_COLUMNS), "modified")
+    column = first.column
+    if not column or column in _arrays(ask.scheme):
+        column = next((name for name in sorted(declared) if snake(name) in _USUAL_COLUMNS), "modified")
     if column not in declared:
         notes.add(first.path, f"rows belong to a day by their field {column}: check that they have it")
     # Whether an API includes the end is mostly unknown: asked for one unit more, rows outside the day are cut.
@@ -1016,6 +1040,8 @@ class _Table:
         kind, doubt = _FORMATS.get(re.sub(r"\(.*\)$", "", str(given)), ("", f"{given!r} is not known; the type stays"))
         if self.window and entry["old"] == self.window["column"]:
             kind, doubt = "", "not carried over: the column tells the day of a row"
+        if entry["old"] in _arrays(self._ask.scheme):
+            kind, doubt = "", "not carried over: the list becomes a table"
         if doubt:
             self._ask.notes.add(f"{path}.format", doubt)
         return _in_epoch({"type": kind}, self._ask) if kind else {}
@@ -1032,20 +1058,28 @@ def _declared(
 ) -> Iterator[tuple[str, Declaration]]:
     """The columns of response fields. The fields of what is in a list are left in `lists`."""
     for node in nodes:
-        path, kind = f"{above}{node.name}", str(node.given.get("type") or node.given.get("value") or "")
+        path, kind = f"{above}{node.name}", str(node.given.get("type") or _type_alone(node))
         for key in ("parser", "default", "is_required"):
             if node.has(key):
                 ask.notes.add(f"{node.path}.{key}", "not carried over: rows are kept as the API gives them")
+        if node.children and kind and _TYPES.get(kind) != "json":
+            ask.notes.add(f"{node.path}.type", f"{kind!r} has no members; taken as an object")
         if node.children and kind not in _LISTS:
             yield from _declared(node.children, f"{path}.", lists, ask)
             continue
         if node.children:
             lists[path] = node.children
-        if kind not in _TYPES:
+        if kind and kind not in _TYPES:
             ask.notes.add(f"{node.path}.type", f"{kind!r} is not known; kept as text")
         texts = dict.fromkeys(str(node.given[key]) for key in _NODE_TEXTS if node.has(key))
         described = {"description": ": ".join(texts)} if texts else {}
         yield path, {**_in_epoch({"type": _TYPES.get(kind, "string")}, ask), **described}
+
+
+def _type_alone(node: _Node) -> str:
+    """The type of a field that an object gives as `name: type`."""
+    value = node.given.get("value")
+    return value if node.given.keys() == {"value"} and isinstance(value, str) and value in _TYPES else ""
 
 
 def _in_epoch(declared: Declaration, ask: _Ask) -> Declaration:
@@ -1072,18 +1106,20 @@ def _shortened(columns: Mapping[str, Declaration], names: Mapping[str, str]) -> 
     }
 
 
-def _arrays(scheme: _Scheme) -> list[str]:
-    """The lists that the platform takes apart into rows."""
-    flat, operation = scheme.given.get("beatFlat") or [], scheme.given.get("operation")
-    paths = [path for path in (flat if isinstance(flat, list) else [flat]) if isinstance(path, str) and path]
+def _arrays(scheme: _Scheme) -> dict[str, str]:
+    """The lists that the platform takes apart into rows, each with the key that says so."""
+    flat, operation = scheme.given.get("beatFlat"), scheme.given.get("operation")
+    paths = {
+        path: "beatFlat" for path in (flat if isinstance(flat, list) else [flat]) if isinstance(path, str) and path
+    }
     if isinstance(operation, dict) and operation.get("method") == "splitArray" and operation.get("arrayKey"):
-        paths.append(str(operation["arrayKey"]))
-    return list(dict.fromkeys(paths))
+        paths.setdefault(str(operation["arrayKey"]), "operation")
+    return paths
 
 
 def _child(ask: _Ask, table: _Table, path: str, parent: str, taken: set[str]) -> Parts:
     """The child table of a list; empty if nothing in it identifies an element."""
-    at = f"{ask.at}{'beatFlat' if path in (ask.scheme.given.get('beatFlat') or []) else 'operation'}"
+    at = f"{ask.at}{_arrays(ask.scheme)[path]}"
     packaged, rows = _packaged_child(ask, path), table.name_of(path)
     element = list(packaged.get("key", [])) or _element_key(ask, table, path)
     if not element:
@@ -1199,6 +1235,8 @@ def _tell_of_keys(ask: _Ask, source: str) -> None:
     for key in ("effect", "type"):
         if str(given.get(key) or "QUERY").upper() != "QUERY":
             notes.add(f"{at}{key}", f"{given[key]!r} is not known; taken as a query")
+    if not isinstance(given.get("autoFillResponse", False), bool):
+        notes.add(f"{at}autoFillResponse", f"{given['autoFillResponse']!r} is neither true nor false; not carried over")
     for key in ("id", "number", "name"):
         if not isinstance(given.get(key) or "", str):
             notes.add(f"{at}{key}", "is no field name; not carried over")
@@ -1209,9 +1247,15 @@ def _tell_of_keys(ask: _Ask, source: str) -> None:
         for part in value if isinstance(value, dict) else ():
             if part not in parts:
                 notes.add(f"{at}{key}.{part}", "not carried over")
+    flat, lists = given.get("beatFlat") or [], _arrays(ask.scheme)
+    for path in flat if isinstance(flat, list) else [flat]:
+        if not isinstance(path, str) or path not in lists:
+            notes.add(f"{at}beatFlat", f"{path!r} is no field; not carried over")
     operation = given.get("operation")
     if isinstance(operation, dict) and operation.get("method") != "splitArray":
         notes.add(f"{at}operation.method", f"{operation.get('method')!r} is not carried over, only splitArray is")
+    elif isinstance(operation, dict) and str(operation.get("arrayKey")) not in lists:
+        notes.add(f"{at}operation.arrayKey", "names no field; not carried over")
 
 
 def _tell_of_loading(ask: _Ask, stream: Mapping[str, Any], source: str, *, automatic: bool) -> None:

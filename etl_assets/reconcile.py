@@ -28,18 +28,19 @@ class Reconciled:
 
 
 def reconcile(pipeline: Pipeline, api: Api, first: date, last: date, run_id: str) -> Iterator[Reconciled]:
-    """Reconcile every daily stream of the source for the days `first` to `last`, both included.
+    """Reconcile every daily stream of the source for the days `last` to `first`, both included.
 
-    Raises EtlError at the first day that cannot be read; days before it are already reconciled.
+    Later days come first: a row that moved to an earlier day is taken out of the later one before it is missed there.
+    Raises EtlError at the first day that cannot be read; those before it are already reconciled.
     """
     source = api.source
     for stream in source.streams:
         if stream.window is None or stream.of:
             continue
-        day = first
-        while day <= last:
+        day = last
+        while day >= first:
             yield _reconciled(pipeline, api, stream, Window.of_day(day, source.timezone), run_id)
-            day += timedelta(days=1)
+            day -= timedelta(days=1)
 
 
 def _reconciled(pipeline: Pipeline, api: Api, stream: Stream, day: Window, run_id: str) -> Reconciled:

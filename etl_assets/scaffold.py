@@ -4,6 +4,7 @@ What belongs here: how declarations become YAML that the model accepts. What Qea
 `qeasy`.
 """
 
+import functools
 import os
 import re
 import tempfile
@@ -116,10 +117,11 @@ def write_text(text: str, file: Path) -> None:
         raise FinalError(f"{file}: cannot be written: {error.strerror or error}") from None
 
 
-def packaged_tree(source: str) -> dict[str, Any]:
-    """A packaged stream file as it is written."""
+@functools.cache
+def packaged_tree(source: str) -> Mapping[str, Any]:
+    """A packaged stream file as it is written; read once, so not to be changed."""
     (file,) = [file for file in packaged_files() if file.stem == source]
-    tree: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    tree: Mapping[str, Any] = yaml.safe_load(file.read_text("utf-8"))
     return tree
 
 

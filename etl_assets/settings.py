@@ -106,6 +106,8 @@ def connection(source: Source, env: Environment | None = None) -> Connection:
         if declared.secret and (value := values[name]):
             if not value.isprintable():
                 raise SettingError(f"{name}: the value holds a control character, such as a line break")
+            if not value.isascii() and max(value) > "\xff":
+                raise SettingError(f"{name}: the value holds a character that no HTTP header can carry")
             redact.register(value)
     _refuse_missing(source, {name for name, value in values.items() if value is not None})
     parallel = int(_number(env, f"{source.source.upper()}_PARALLEL", source.limits.parallel))

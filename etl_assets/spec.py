@@ -86,7 +86,7 @@ def _listed(value: object) -> object:
 def _zone(value: object) -> object:
     try:
         ZoneInfo(str(value))
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Tokyo") from None
     return value
 
@@ -96,6 +96,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Zone = Annotated[str, BeforeValidator(_zone)]
 Name = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 ColumnName = Annotated[str, Field(pattern=f"^_?{_NAME.pattern}$")]
+UrlPath = Annotated[str, Field(pattern=r"^/")]
 Paths = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
@@ -194,7 +195,7 @@ class TokenAuth(Model):
     """
 
     type: Literal["token"]
-    path: str = Field(description="Path of the POST that obtains it.")
+    path: UrlPath = Field(description="Path of the POST that obtains it.")
     params: dict[str, Any] = Field(default_factory=dict, description="Query parameters of that request.")
     json_body: Any = Field(None, alias="json", description="Its JSON body.")
     form: dict[str, Any] | None = Field(None, description="Its form body.")
@@ -397,7 +398,9 @@ class WindowSpec(Model):
     longest: Duration | None = Field(None, description="Longest window the API takes; longer ones are cut up.")
 
     @model_validator(mode="after")
-    def _known_format(self) -> "WindowSpec":
+    def _possible(self) -> "WindowSpec":
+        if self.longest is not None and self.longest <= timedelta(0):
+            raise ValueError("longest: a window has a length")
         if self.format not in _WINDOW_FORMATS and "%" not in self.format:
             known = ", ".join(_WINDOW_FORMATS)
             raise ValueError(f"format: {self.format!r} is none of {known}, nor a strftime pattern")
@@ -407,7 +410,7 @@ class WindowSpec(Model):
 class Alternative(Model):
     """Another way to ask for the same rows, tried when the one before answers 403 or 404."""
 
-    path: str = Field(description="Path of the request.")
+    path: UrlPath = Field(description="Path of the request.")
     params: dict[str, Any] = Field(default_factory=dict, description="Query parameters.")
     rows: str = Field("", description="Path of the row list in the answer.")
 
@@ -425,7 +428,9 @@ class Stream(Model):
     name: Name = Field(description="Name of stream and table.")
     description: str = Field("", description="One sentence, carried to the warehouse and the UI.")
     method: Literal["GET", "POST"] = Field("GET", description="HTTP method.")
-    path: str = Field("", description="Path of the request; may hold placeholders. Not for child tables.")
+    path: Annotated[str, Field(pattern=r"^(/|$)")] = Field(
+        "", description="Path of the request; may hold placeholders. Not for child tables."
+    )
     of: Children | None = Field(None, description="Makes the stream a child table of another stream.")
     values: dict[Name, str] = Field(default_factory=dict, description="Placeholders of this stream: `name: value`.")
     params: dict[str, Any] = Field(default_factory=dict, description="Query parameters; a list repeats the key.")
@@ -599,6 +604,10 @@ class Source(Model):
             raise ValueError("start: daily streams need their first day")
         if self.check and self.check not in [stream.name for stream in self.streams if not stream.window]:
             raise ValueError(f"check: there is no stream {self.check!r} that can be asked without a day")
+        for way in self.auth:
+            for setting in way.settings() if isinstance(way, BearerAuth | HeaderAuth | QueryAuth) else ():
+                if setting in self.settings and not self.settings[setting].secret:
+                    raise ValueError(f"settings.{setting}: what authorises requests is `secret: true`")
         for where, setting in self._setting_references():
             if setting not in self.settings:
                 raise ValueError(f"{where}: {setting} is not declared under settings")
@@ -656,6 +665,7 @@ def _check_stream(source: Source, stream: Stream) -> None:
                 raise ValueError(f"{where}.{role}: there is no stream {name!r}") from None
             if parent.of or (parent.window and not stream.window) or (parent.window and role != "each.stream"):
                 raise ValueError(f"{where}.{role}: {name!r} is not a plain list")
+        _refuse_circle(source, stream)
         _check_owner(source, stream, stream.each)
         columns = {name for name, _, _ in source.stream(stream.each.stream).field_columns()}
         allowed |= {f"each.{name}" for name in columns}
@@ -676,6 +686,15 @@ def _check_stream(source: Source, stream: Stream) -> None:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
     if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
+
+
+def _refuse_circle(source: Source, stream: Stream) -> None:
+    above, seen = stream, [stream.name]
+    while above.each:
+        above = source.stream(above.each.stream)
+        if above.name in seen:
+            raise ValueError(f"streams.{stream.name}.each.stream: {above.name!r} is asked for by itself")
+        seen.append(above.name)
 
 
 def _check_owner(source: Source, stream: Stream, each: Each) -> None:

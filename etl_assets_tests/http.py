@@ -18,7 +18,7 @@ from typing import BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
 from etl_assets import auth
-from etl_assets.auth import Authoriser, Request
+from etl_assets.messages import Authoriser, Request
 from etl_assets.client import Client
 from etl_assets.limiter import Limiter
 from etl_assets.settings import Timeouts
@@ -238,7 +238,7 @@ def client(
     """A client of the library with patience for tests; `folder` is where the limiter keeps its files."""
     return Client(
         url,
-        authoriser=authoriser or auth.authoriser(NoAuth(), {}),
+        authoriser=authoriser or auth.authoriser([NoAuth()], {}, folder / "tokens"),
         limiter=Limiter(folder, url, parallel=parallel, rates=rates or {}),
         timeouts=timeouts,
         retry_base_seconds=retry_base_seconds,

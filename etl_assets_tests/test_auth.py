@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from etl_assets import redact
-from etl_assets.auth import Request, authoriser
+from etl_assets.auth import authoriser
+from etl_assets.messages import Request
 from etl_assets.spec import Auth, BearerAuth, HeaderAuth, NoAuth, QueryAuth
 from etl_assets_tests.http import answer, client, serving
 
@@ -21,6 +22,7 @@ REQUEST = Request(
     repeatable=False,
 )
 VALUES = {"KEY": "key-auth-0001&x=1", "USER": "rin"}
+NO_STORE = Path("/nonexistent")  # these ways keep no token
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ VALUES = {"KEY": "key-auth-0001&x=1", "USER": "rin"}
     ids=["none", "bearer", "header", "query"],
 )
 def test_a_request_gets_its_credential_and_keeps_the_rest(auth: Auth, sent: Request) -> None:
-    assert list(authoriser(auth, VALUES)(REQUEST)) == [sent]
+    assert list(authoriser([auth], VALUES, NO_STORE)(REQUEST)) == [sent]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_request_gets_its_credential_and_keeps_the_rest(auth: Auth, sent: Requ
 )
 def test_the_credential_arrives_at_the_api(tmp_path: Path, auth: Auth, where: tuple[str, str]) -> None:
     with serving([answer()]) as server:
-        client(server.url, tmp_path, authoriser=authoriser(auth, VALUES)).send(REQUEST)
+        client(server.url, tmp_path, authoriser=authoriser([auth], VALUES, NO_STORE)).send(REQUEST)
     (seen,) = server.seen
     assert where in [*seen.headers.items(), *seen.params]
     assert seen.params[:2] == [("a", "1"), ("a", "2")]
@@ -73,11 +75,11 @@ def test_the_credential_arrives_at_the_api(tmp_path: Path, auth: Auth, where: tu
     ids=["header", "query"],
 )
 def test_a_credential_put_together_from_settings_is_a_secret_as_a_whole(auth: Auth, sent: str) -> None:
-    authoriser(auth, VALUES)
+    authoriser([auth], VALUES, NO_STORE)
     assert redact.scrub(f"refused: {sent}") == "refused: ***"
 
 
 def test_the_label_of_an_authorised_request_holds_no_credential() -> None:
     for auth in (BearerAuth(type="bearer", token="KEY"), QueryAuth(type="query", name="k", value="{KEY}")):
-        (sent,) = authoriser(auth, VALUES)(REQUEST)
+        (sent,) = authoriser([auth], VALUES, NO_STORE)(REQUEST)
         assert sent.label == "POST /things"

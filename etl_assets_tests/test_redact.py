@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from etl_assets import auth, redact
-from etl_assets.auth import Authoriser, Request
+from etl_assets.messages import Authoriser, Request
 from etl_assets.errors import EtlError
 from etl_assets.settings import Timeouts
 from etl_assets.spec import BearerAuth, Errors, HeaderAuth, QueryAuth
@@ -223,10 +223,11 @@ def test_installing_twice_wraps_once() -> None:
 # Everything a failing client says
 
 VALUES = {"KEY": TOKEN}
+NO_STORE = Path("/nonexistent")  # these ways keep no token
 STYLES: dict[str, Authoriser] = {
-    "bearer": auth.authoriser(BearerAuth(type="bearer", token="KEY"), VALUES),
-    "header": auth.authoriser(HeaderAuth(type="header", name="X-Key", value="Token {KEY}"), VALUES),
-    "query": auth.authoriser(QueryAuth(type="query", name="apiKey", value="{KEY}"), VALUES),
+    "bearer": auth.authoriser([BearerAuth(type="bearer", token="KEY")], VALUES, NO_STORE),
+    "header": auth.authoriser([HeaderAuth(type="header", name="X-Key", value="Token {KEY}")], VALUES, NO_STORE),
+    "query": auth.authoriser([QueryAuth(type="query", name="apiKey", value="{KEY}")], VALUES, NO_STORE),
 }
 CODES = Errors(code="code", ok=[0], message="msg", retry=[7])
 

@@ -32,7 +32,7 @@ title: Acme
 base_url: https://api.acme.example
 timezone: Asia/Tokyo
 start: 2026-01-01
-check: /api/me
+check: people
 settings:
   ACME_KEY: {secret: true, help: Profile.}
   ACME_TEAM: {help: The number.}
@@ -169,7 +169,7 @@ def test_rows_are_counted_at_their_path_and_answers_kept_whole(tmp_path: Path) -
 
 
 def test_an_answer_that_is_no_list_is_an_error_and_leaves_no_set(tmp_path: Path) -> None:
-    with pytest.raises(ApiUnavailable, match="GET /things: no list at 'the top of the answer'"):
+    with pytest.raises(ApiError, match="GET /things: no list at 'the top of the answer'"):
         run(tmp_path, routes(things={"id": 1}), {"name": "things", "path": "/things"})
     with pytest.raises(LandingError):
         Folder(tmp_path / "landing", "raw", "acme", "things", None).manifest()
@@ -177,13 +177,13 @@ def test_an_answer_that_is_no_list_is_an_error_and_leaves_no_set(tmp_path: Path)
 
 def test_the_one_cheap_call_of_a_check_is_authorised(tmp_path: Path) -> None:
     acme = source(tmp_path)
-    with serving([answer(b"{}"), answer(b"", 401)]) as server:
+    with serving([answer(b"[]"), answer(b"", 401)]) as server:
         env = {"ACME_BASE_URL": server.url, "ACME_KEY": TOKEN, "ACME_TEAM": "1"}
         api = open_api(acme, connection(acme, env), Settings.read({"ETL_DATA_DIR": str(tmp_path)}))
         check_access(api)
-        with pytest.raises(ApiError, match="GET /api/me: HTTP 401"):
+        with pytest.raises(ApiError, match="people: HTTP 401"):
             check_access(api)
-    assert [(seen.path, seen.params) for seen in server.seen] == [("/api/me", [("apiKey", TOKEN)])] * 2
+    assert [(seen.path, seen.params) for seen in server.seen] == [("/teams/1/people", [("apiKey", TOKEN)])] * 2
 
 
 # Windows

@@ -58,6 +58,7 @@ streams:
     method: POST
     path: /orders
     json: {page: "{page}", since: "{since}"}
+    paging: {type: page, size: 50}
     window: {column: modified}
     load: merge
     key: [id]
@@ -124,7 +125,7 @@ IN_A_STREAM = [
     ("streams.2.alternatives", [{"path": "/x", "method": "POST"}], ["alternatives.0.method: unknown key"]),
     # wrong types and values
     ("streams.2.path", 5, ["path", "string"]),
-    ("streams.2.path", DELETED, ["path", "required"]),
+    ("streams.2.path", DELETED, ["path: a stream has either a path or a parent"]),
     ("streams.2.key", "id", ["key", "list"]),
     ("streams.2.key", [], ["key", "at least 1"]),
     ("streams.2.key", DELETED, ["key: Field required"]),
@@ -176,10 +177,10 @@ IN_A_STREAM = [
     ("streams.2.derived.is_big", {"type": "boolean"}, ["derived.is_big: give `sql`, or a `transform`"]),
     # references to other streams
     ("streams.2.each.stream", "nope", ["each.stream: there is no stream 'nope'"]),
-    ("streams.2.each.stream", "orders", ["each.stream: 'orders' is not a plain list"]),
-    ("streams.2.each.stream", "entries", ["each.stream: 'entries' is not a plain list"]),
+    ("streams.2.each.stream", "orders", ["each.stamp: 'modified' of orders is missing"]),
+    ("streams.2.each.stream", "entries", ["each.stream: 'entries' is asked for by itself"]),
     ("streams.2.each.stamp", {"user_id": "nope"}, ["each.stamp.user_id: members has no column 'nope'"]),
-    ("streams.2.each.stamp", {"owner": "id"}, ["each", "the stamped column 'owner' is not under columns"]),
+    ("streams.2.each.stamp", {"owner": "id"}, ["the stamped column 'owner' is not under columns"]),
     ("streams.2.each.lookup.user_zone.stream", "nope", ["each.lookup.user_zone.stream: there is no stream 'nope'"]),
     ("streams.2.each.lookup.user_zone.stream", "orders", ["each.lookup.user_zone.stream: 'orders' is not a plain"]),
     ("streams.2.each.lookup.user_zone.key", "nope", ["each.lookup.user_zone.key: zones has no column 'nope'"]),
@@ -190,7 +191,7 @@ IN_A_STREAM = [
     ("streams.2.params.x", ["a", {"b": "{nope}"}], ["placeholder {nope}"]),
     ("streams.2.json", {"a": [{"b": "{nope}"}]}, ["placeholder {nope}"]),
     ("streams.2.form", {"a": "{nope}"}, ["placeholder {nope}"]),
-    ("streams.2.reading", "{NOPE}", ["placeholder {NOPE}"]),
+    ("streams.2.reading", "{NOPE}", ["reading: {NOPE} is not a setting that may be shown"]),
     # rate buckets
     ("streams.2.bucket", "search", ["bucket: 'search' is not under limits.rates"]),
 ]
@@ -250,9 +251,9 @@ def test_a_mistake_in_another_kind_of_stream_is_told_as_well(
         ("limits.rates.slow", ["5/s"], "'5/s' is not a rate such as 5/1s or 100/60s"),
         ("limits.rates.slow", ["0/1s"], "key limits.rates.slow.0"),
         ("auth", {"type": "basic"}, "key auth"),
-        ("auth", {"type": "bearer", "token": "NOPE"}, "auth.token: NOPE is not declared under settings"),
-        ("auth", {"type": "header", "name": "X", "value": "T {NOPE}"}, "auth.value: NOPE is not declared"),
-        ("auth", {"type": "query", "name": "k", "value": "{NOPE}"}, "auth.value: NOPE is not declared"),
+        ("auth", {"type": "bearer", "token": "NOPE"}, "auth.0: NOPE is not declared under settings"),
+        ("auth", {"type": "header", "name": "X", "value": "T {NOPE}"}, "auth.0: NOPE is not declared"),
+        ("auth", {"type": "query", "name": "k", "value": "{NOPE}"}, "auth.0: NOPE is not declared"),
         ("auth", {"type": "query", "name": "k", "value": "{DEMO_TOKEN}", "in": "x"}, "in: unknown key"),
         ("errors", {"code": "code"}, "key errors.ok: Field required"),
         ("streams", [], "key streams"),
@@ -345,7 +346,7 @@ def test_defaults_fill_what_a_stream_leaves_out(tmp_path: Path) -> None:
         bucket: default
         params: {order: desc, extra: 1}
         columns: {id: string, code: string}
-        paging: {type: page}
+        paging: {type: page, size: 100}
     """
     source = read(tmp_path, textwrap.dedent(text))
     plain, own = source.stream("plain"), source.stream("own")
@@ -354,7 +355,7 @@ def test_defaults_fill_what_a_stream_leaves_out(tmp_path: Path) -> None:
     assert (own.key, own.bucket) == (["code"], "default")
     assert own.params == {"count": 100, "order": "desc", "extra": 1}
     assert own.table_columns() == [("id", "VARCHAR"), ("created", "TIMESTAMP WITH TIME ZONE"), ("code", "VARCHAR")]
-    assert own.paging.model_dump() == {"type": "page", "size": 100, "start": 1, "more": None, "total": None}
+    assert own.paging.model_dump() == {"type": "page", "size": 100, "start": 1, "more": None, "count": None, "total": None}
 
 
 @pytest.mark.parametrize(
@@ -370,7 +371,7 @@ def test_defaults_fill_what_a_stream_leaves_out(tmp_path: Path) -> None:
         ("HTTPServer", "http_server"),
         ("getHTTPResponseCode", "get_http_response_code"),
         ("userID", "user_id"),
-        ("_id", "id"),
+        ("_id", "_id"),
         ("X__c", "x_c"),
         ("owner__r.id", "owner_r_id"),
         ("field_Q1w2E__c", "field_q1w2_e_c"),
