@@ -294,13 +294,20 @@ def _tell_of_target(target: Tree, at: str, notes: _Notes) -> None:
 
 def _scheme(given: Mapping[str, Any], at: str, notes: _Notes) -> _Scheme | None:
     renamed = {_SYNONYMS.get(key, key): value for key, value in given.items()}
-    parts = urlsplit(str(renamed.get("api") or ""))
+    try:
+        parts = urlsplit(str(renamed.get("api") or ""))
+    except ValueError:
+        parts = urlsplit("")
     path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
     if "/" not in parts.path or "{" in path or not re.fullmatch(r"/[!-~]+", path):
         notes.add(f"{at}api", f"{renamed.get('api')!r} is not the path of an HTTP API; nothing can be asked there")
         return None
-    host = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-    return _Scheme(at, renamed, host, path, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    secret = [name for name in query if _CREDENTIAL.fullmatch(snake(name))]
+    if "@" in parts.netloc or secret:
+        notes.add(f"{at}api", "holds what looks like a credential; not copied: it belongs to `settings` and `auth`")
+    host = f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}" if parts.netloc else ""
+    return _Scheme(at, renamed, host, path, _without(query, *secret))
 
 
 def _nodes(given: Tree, path: str, notes: _Notes) -> list[_Node]:

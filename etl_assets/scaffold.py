@@ -154,7 +154,7 @@ def scaffold(api: Api, object_name: str, name: str | None) -> Scaffold:
     """
     described = _describe(api, object_name)
     tree = packaged_tree("fxiaoke")
-    columns, warnings = _columns(described.get("fields") or {}, system_columns(tree))
+    columns, warnings = columns_of(described.get("fields") or {}, system_columns(tree))
     custom = object_name.endswith("__c")
     stream = {
         "name": name or snake(re.sub(r"(__c|Obj)$", "", object_name)),
@@ -201,7 +201,7 @@ def system_columns(tree: Mapping[str, Any]) -> dict[str, Any]:
     return dict(shared or {})
 
 
-def _columns(fields: Mapping[str, Any], system: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def columns_of(fields: Mapping[str, Any], system: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The system columns, and one per further field that is in use."""
     columns, names, warnings = dict(system), {snake(path) for path in system}, []
     if label := (fields.get("name") or {}).get("label"):

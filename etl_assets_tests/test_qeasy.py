@@ -605,6 +605,15 @@ def test_credentials_are_not_copied_and_their_values_not_shown() -> None:
     assert yaml.safe_load(made.text)["streams"][0]["json"]["sign_time"] == "now"
 
 
+def test_a_credential_in_the_address_is_not_copied_either() -> None:
+    metadata = {"api": "https://me:very-secret-value@erp.example/v1/rows?token=very-secret-value&a=1", "id": "id"}
+    made = convert(json.dumps(metadata), name=None, origin="x")
+    assert "very-secret-value" not in made.text
+    assert "looks like a credential" in warned(made.warnings, "api")
+    tree = yaml.safe_load(made.text)
+    assert (tree["base_url"], tree["streams"][0]["params"]) == ("https://erp.example", {"a": "1"})
+
+
 # Paging
 
 
@@ -1030,6 +1039,7 @@ def test_the_name_of_a_packaged_source_is_warned_about() -> None:
         ({"api": "select", "id": "id"}, "'select' is not the path of an HTTP API"),
         ({"api": "jushuitan.refund.list.query", "id": "id"}, "no usable request"),
         ({"api": "/v1/{{tenant}}/rows", "id": "id"}, "no usable request"),
+        ({"api": "http://[/v1/rows", "id": "id"}, "no usable request"),
         ({"api": "/v1/rows", "method": "DELETE", "id": "id"}, "DELETE is neither GET nor POST"),
         ({"api": "/v1/rows", "method": "GET"}, "a table needs the field that identifies a row"),
         ([SHOPS, WAREHOUSES], "import these apart: /open/shops/query, /cgi/crm/custom/v2/data/query"),
