@@ -369,21 +369,31 @@ def _shape(paths: list[str]) -> dict[str, Any]:
     for path in paths:
         *parents, last = path.split(".")
         place = shape
-        for step in parents:
-            place = place.setdefault(step, {})
-        if not _is_parent(path, paths):
+        if not _is_apart(path, paths):
+            for step in parents:
+                place = place.setdefault(step, {})
             place[last] = "VARCHAR"
     return shape
 
 
 def _plain(path: str, paths: list[str]) -> str:
-    if _is_parent(path, paths):
+    if _is_apart(path, paths):
         return f"json_extract_string(_record, {json_path(path)})"
     return "plain" + "".join(f"[{literal(step)}]" for step in path.split("."))
 
 
-def _is_parent(path: str, paths: list[str]) -> bool:
-    return any(other.startswith(f"{path}.") for other in paths)
+def _is_apart(path: str, paths: list[str]) -> bool:
+    """Whether the path has no place in one structure with the others.
+
+    That is when others lead through it, or where only the case of a name tells them apart.
+    """
+    steps = path.split(".")
+    for other in paths:
+        pairs = zip(steps, other.split("."), strict=False)
+        here, there = next((pair for pair in pairs if pair[0] != pair[1]), ("", "."))
+        if other.startswith(f"{path}.") or here.lower() == there.lower():
+            return True
+    return False
 
 
 def _path_list(paths: list[str]) -> str:

@@ -575,6 +575,58 @@ def test_paths_may_hold_anything_that_is_not_a_dot(tmp_path: Path) -> None:
     assert row["_extra"] is None
 
 
+def test_fields_may_differ_in_case_only(tmp_path: Path) -> None:
+    bench = Bench.of(
+        tmp_path,
+        """
+        columns:
+          id: integer
+          Name: string
+          NAME: {type: string, name: upper}
+          a.B: {type: string, name: ab}
+          A.B: {type: string, name: big}
+          A.b: {type: string, name: small}
+          c.x: string
+        """,
+    )
+    record = {"id": 1, "name": "n", "Name": "N", "NAME": "NN", "a": {"B": "aB", "b": "ab"}, "A": {"B": "AB", "b": "Ab"}}
+    bench.cleaned([{**record, "c": {"x": "x", "X": "y"}}, {"id": 2, "name": "n", "C": {"x": "y"}}])
+    first, second = bench.rows()
+    assert [first[name] for name in ("name", "upper", "ab", "big", "small", "c_x")] == [
+        "N",
+        "NN",
+        "aB",
+        "AB",
+        "Ab",
+        "x",
+    ]
+    assert json.loads(first["_extra"]) == {"name": "n", "a": {"b": "ab"}, "c": {"X": "y"}}
+    assert [second[name] for name in ("name", "upper", "ab", "big", "small", "c_x")] == [None] * 6
+    assert json.loads(second["_extra"]) == {"name": "n", "C": {"x": "y"}}
+
+
+def test_a_field_may_be_declared_as_a_whole_and_in_part(tmp_path: Path) -> None:
+    bench = Bench.of(
+        tmp_path,
+        """
+        columns:
+          id: integer
+          who: {type: string, path: [user.id, user]}
+          user.name: string
+          tags: json
+          tags.first: string
+          tags.more.deep: json
+        """,
+    )
+    tags = {"first": "f", "more": {"deep": [1]}, "other": 2}
+    bench.cleaned([{"id": 1, "user": {"id": 5, "name": "n"}, "tags": tags}, {"id": 2, "user": "x", "tags": ["t"]}])
+    first, second = bench.rows()
+    assert (first["who"], first["user_name"], first["tags_first"], first["tags_more_deep"]) == ("5", "n", "f", "[1]")
+    assert json.loads(first["tags"]) == tags
+    assert (second["who"], second["user_name"], second["tags"], second["tags_first"]) == ("x", None, '["t"]', None)
+    assert (first["_extra"], second["_extra"]) == (None, None)
+
+
 EACH = """
 each: {stream: parents, stamp: {user_id: id, user: name, tags: name}}
 columns: {id: integer, user_id: integer, user: string, tags: json, v: string}

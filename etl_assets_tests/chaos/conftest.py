@@ -1,8 +1,6 @@
 """Places to break things in, and the one line that the whole matrix comes down to."""
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,15 +66,6 @@ def edit(sandbox: Sandbox) -> None:
     )
     project = {"id": 99, "name": "新規", "code": "NEW", "client_id": 21, "status": 1, "is_billable": True}
     sandbox.change("projects", update=[{"id": 81, "name": "Renamed"}], insert=[project], delete=[88])
-
-
-@pytest.fixture
-def killer(mode: str) -> None:
-    """Skips where a process cannot be traced."""
-    command = [sys.executable, "-m", "etl_assets_tests.chaos.killer", "1", "/", mode, "true"]
-    tried = subprocess.run(command, capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(f"processes cannot be traced here: {tried.stderr.strip().splitlines()[-1]}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,9 +1,13 @@
-"""SIGKILL right before the K-th write-like system call: `python -m ….killer K FOLDER MODE COMMAND`.
+"""SIGKILL right before the K-th write-like system call of the steps.
+
+    python -m etl_assets_tests.chaos.killer FOLDER MODE STREAM [DAY]
 
 A tracer (ptrace) of its own: strace counts `when=K` per thread and per call name, and so never comes to most of
-the calls. This one counts every call of every thread, from the moment the command stops itself with SIGSTOP; what
-goes to a descriptor counts if that is a file below FOLDER. MODE is `before`, or `half` for a write of which only
-half the bytes go out. Prints a JSON line: how many calls there were, and the one that was the last.
+the calls. This one counts every call of every thread, from the moment the steps begin; what goes to a descriptor
+counts if that is a file below FOLDER. MODE is `before`, or `half` for a write of which only half the bytes go out.
+
+Reads K from stdin, a line for each run, 0 for one without a kill. Answers with a line of JSON: how the run ended,
+how many calls there were, and the last one that was counted. Runs are forks: importing costs more than running.
 """
 
 import ctypes
@@ -13,7 +17,12 @@ import platform
 import signal
 import struct
 import sys
+import traceback
 from pathlib import Path
+
+from etl_assets_tests.chaos import steps
+
+CANNOT = 77  # exit code where processes cannot be traced
 
 _TRACEME, _CONT, _POKEUSER, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 6, 24, 0x4200, 0x420E
 _OPTIONS = 1 | 8 | 0x100000  # mark stops at system calls, follow threads, end together with the tracer
@@ -42,18 +51,27 @@ _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
-def main(last: int, folder: str, mode: str, command: list[str]) -> dict[str, object]:
-    """Run the command to its end or to the kill."""
+def main(folder: str, mode: str, *arguments: str) -> None:
+    """Answer the lines of stdin."""
     if platform.machine() not in _MACHINES[mode]:
-        sys.exit(f"no table of system calls for {platform.machine()}")
+        sys.exit(CANNOT)
+    for line in sys.stdin:
+        print(json.dumps(run(int(line), folder, mode, arguments)), flush=True)
+
+
+def run(last: int, folder: str, mode: str, arguments: tuple[str, ...]) -> dict[str, object]:
+    """Run the steps to their end or to the kill."""
     pid = os.fork()
     if not pid:
-        _ptrace(_TRACEME, 0)
-        os.execvp(command[0], command)
-    os.waitpid(pid, 0)  # stopped by the exec
+        _child(arguments)
+    if not os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+        sys.exit(CANNOT)
     _ptrace(_SETOPTIONS, pid, data=_OPTIONS)
-    counting, dying, calls, at = False, None, 0, ""
-    _ptrace(_CONT, pid)
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    assert len(threads) == 1, "threads from before the count would not be seen"
+    dying, calls, at = 0, 0, ""
+    resume = _SYSCALL if last else _CONT
+    _ptrace(resume, pid)
     while True:
         thread, status = os.waitpid(-1, _WALL)
         if not os.WIFSTOPPED(status):
@@ -73,13 +91,23 @@ def main(last: int, folder: str, mode: str, command: list[str]) -> dict[str, obj
                 elif calls == last:
                     _ptrace(_POKEUSER, thread, _SIZE_REGISTER, size // 2)
                     dying = thread
-        elif number == signal.SIGSTOP and thread == pid and not counting:
-            threads = list(Path(f"/proc/{pid}/task").iterdir())
-            assert len(threads) == 1, "threads from before the count would not be seen"
-            counting = True
         elif number not in (signal.SIGSTOP, signal.SIGTRAP):
             passed = number
-        _ptrace(_SYSCALL if counting else _CONT, thread, data=passed)
+        _ptrace(resume, thread, data=passed)
+
+
+def _child(arguments: tuple[str, ...]) -> None:
+    code = 1
+    try:
+        _ptrace(_TRACEME, 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the steps say is no answer
+        os.kill(os.getpid(), signal.SIGSTOP)
+        steps.main(*arguments)
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
 
 
 def _call(thread: int, folder: str) -> tuple[int, str | None, str, int]:
@@ -104,4 +132,4 @@ def _ptrace(request: int, thread: int, place: int = 0, data: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])))
+    main(*sys.argv[1:])

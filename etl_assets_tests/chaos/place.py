@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 
 from etl_assets.clean import content_hash
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.spec import load_sources
-from etl_assets_tests.chaos import steps
+from etl_assets_tests.chaos import killer, steps
 
 DAY = "2026-01-05"
 REPOSITORY = Path(__file__).parents[2]
@@ -113,6 +114,7 @@ class Place:
             command,
             env=self.env(**more),
             cwd=self.data.parent,
+            stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -125,15 +127,6 @@ class Place:
     def run(self, target: Target = ENTRIES, **more: str) -> Ended:
         """The three steps of the target, to their end."""
         return ended(self.start_steps(*target.arguments, **more))
-
-    def run_killed(self, target: Target, number: int, mode: str) -> Row:
-        """The three steps, killed at the write-like call of that number; what the killer says."""
-        killer = [sys.executable, "-m", "etl_assets_tests.chaos.killer", str(number), str(self.data), mode]
-        command = [sys.executable, "-m", steps.__name__, *target.arguments]
-        done = ended(self.start([*killer, *command], CHAOS_STOP="1"))
-        assert done.code == 0, done.err
-        report: Row = json.loads(done.out.splitlines()[-1])
-        return report
 
     def found(self) -> Found:
         """What a reader would find at this moment."""
@@ -148,6 +141,32 @@ class Place:
             rows = self.sandbox.truth(stream="projects")
             return [{**{n: row[n] for n in row if n != "code"}, "status": _STATUSES[row["status"]]} for row in rows]
         return [_entry(row, target) for row in self.sandbox.truth(day=str(target.day))]
+
+
+class Killer:
+    """Runs of a target that are killed at a write-like call, and plain ones, in the order in which they are asked."""
+
+    def __init__(self, place: Place, target: Target, mode: str) -> None:
+        command = [sys.executable, "-m", killer.__name__, str(place.data), mode, *target.arguments]
+        self._child = place.start(command)
+
+    def run(self, number: int = 0) -> Row:
+        """One run, killed at the call of that number; without a number it is not killed."""
+        assert self._child.stdin
+        assert self._child.stdout
+        self._child.stdin.write(f"{number}\n")
+        self._child.stdin.flush()
+        if line := self._child.stdout.readline():
+            report: Row = json.loads(line)
+            return report
+        done = ended(self._child)
+        if done.code == killer.CANNOT:
+            pytest.skip("processes cannot be traced here")
+        raise AssertionError(done.err)
+
+    def close(self) -> str:
+        """What was said on stderr."""
+        return ended(self._child).err
 
 
 def ended(child: "subprocess.Popen[str]") -> Ended:

@@ -1,12 +1,11 @@
 """The steps of a stream in a process of their own: `python -m etl_assets_tests.chaos.steps STREAM [DAY ...]`.
 
 Says on stdout what begins. Ends with 3 after an error raised on purpose, its type in the last line of stderr.
-`CHAOS_FILE_BYTES` is the largest size of a file; with `CHAOS_STOP` the process stops itself when it is ready.
+`CHAOS_FILE_BYTES` is the largest size of a file.
 """
 
 import os
 import resource
-import signal
 import sys
 from datetime import date
 
@@ -25,8 +24,6 @@ def main(stream_name: str, *days: str) -> None:
     run_id = f"chaos-{os.getpid()}"
     if size := os.environ.get("CHAOS_FILE_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
-    if "CHAOS_STOP" in os.environ:
-        os.kill(os.getpid(), signal.SIGSTOP)
     for window in windows:
         print("extract", flush=True)
         pipeline.extract(pipeline.api(source), stream, window, run_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from etl_assets_tests.chaos.conftest import Make
-from etl_assets_tests.chaos.place import ENTRIES, PROJECTS, Target, either, exact, kill, until
+from etl_assets_tests.chaos.place import ENTRIES, PROJECTS, Killer, Target, either, exact, kill, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -23,33 +23,33 @@ CASES = [
 LAST_PAGE = 22
 
 
-@pytest.mark.usefixtures("killer")
 @pytest.mark.parametrize("shard", [pytest.param(n, marks=SMOKE * (n == 5)) for n in range(SHARDS)])
 @pytest.mark.parametrize(("scenario", "target", "mode"), CASES, ids=lambda value: getattr(value, "stream", value))
 def test_killed_at_a_write(
     make: Make, scenario: str, target: Target, mode: str, shard: int, record_property: Callable[[str, int], None]
 ) -> None:
-    kills, before = 0, make(scenario).found()
+    place = make(scenario)
+    before = place.found()
+    killer = Killer(place, target, mode)
     for number in itertools.count(shard + 1, SHARDS):
-        place = make(scenario)
-        report = place.run_killed(target, number, mode)
+        killed = killer.run(number)
         try:
-            if report["signal"] == 0:
-                assert report["code"] == 0
-                assert report["calls"] < number
-                exact(place, before, target)
+            if not killed["signal"]:
                 break
-            assert report["signal"] == signal.SIGKILL
-            kills += 1
+            assert killed["signal"] == signal.SIGKILL
             either(place, before, target)
-            again = place.run(target)
-            assert again.code == 0, again.err
+            again = killer.run()
+            assert (again["signal"], again["code"]) == (0, 0), killer.close()
             exact(place, before, target)
         except AssertionError as error:
-            error.add_note(f"killed {mode} call {number}: {report['at']}")
+            error.add_note(f"killed {mode} call {number}: {killed['at']}")
             raise
-    record_property(f"kills at a write, {scenario} {target.stream} {mode}", kills)
-    assert kills
+        make(scenario)
+    assert (killed["code"], killed["calls"] < number) == (0, True), killer.close()
+    exact(place, before, target)
+    killer.close()
+    record_property(f"kills at a write, {scenario} {target.stream} {mode}", (number - shard) // SHARDS)
+    assert number > shard + 1, "nothing was killed"
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, pytest.param(12, marks=SMOKE), LAST_PAGE])
