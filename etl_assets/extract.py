@@ -21,7 +21,7 @@ import msgspec
 from etl_assets import answers, paginate, redact, template, window, zones
 from etl_assets.auth import authoriser
 from etl_assets.client import Client
-from etl_assets.errors import ApiError, ApiUnavailable, EtlError
+from etl_assets.errors import ApiError, EtlError
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.limiter import Limiter
 from etl_assets.messages import Request

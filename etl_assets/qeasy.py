@@ -635,6 +635,7 @@ def _without_edge(name: str) -> str:
 class _Ask:
     """Everything that a request is made of. `known` is the packaged stream of the same list, or its defaults."""
 
+    source: str
     scheme: _Scheme
     tree: Mapping[str, Any]
     known: Mapping[str, Any]
@@ -865,8 +866,8 @@ def _add_streams(scheme: _Scheme, tree: Mapping[str, Any], source: str, streams:
     other = filling.tree(_nodes(given.get("otherRequest"), f"{at}otherRequest", notes))
     rows_key, fields, automatic = _response(scheme, notes)
     known = _known(tree, scheme, body.get("dataObjectApiName"))
-    ask = _Ask(scheme, tree, known, body, other, rows_key, filling, notes)
-    _tell_of_keys(ask, source)
+    ask = _Ask(source, scheme, tree, known, body, other, rows_key, filling, notes)
+    _tell_of_keys(ask)
     asking: dict[str, Callable[[_Ask], Parts]] = {"jushuitan": _jushuitan, "fxiaoke": _fxiaoke}
     parts = asking.get(scheme.vendor, _generic)(ask)
     window = _window(ask, fields)
@@ -884,7 +885,7 @@ def _add_streams(scheme: _Scheme, tree: Mapping[str, Any], source: str, streams:
         if child := _child(ask, table, path, name, taken | {name, *(one["name"] for one in children.values())}):
             children[path] = child
     streams += [stream, *children.values()]
-    _tell_of_loading(ask, stream, source, automatic=automatic)
+    _tell_of_loading(ask, stream, automatic=automatic)
     _tell_of_condition(ask, table, name, children)
     return filling.days
 
@@ -1130,7 +1131,7 @@ def _child(ask: _Ask, table: _Table, path: str, parent: str, taken: set[str]) ->
     packaged, rows = _packaged_child(ask, path), table.name_of(path)
     element = list(packaged.get("key", [])) or _element_key(ask, table, path)
     if not element:
-        unnested = f"SELECT unnest(from_json({rows}, '[\"JSON\"]')) FROM {parent}"
+        unnested = f"SELECT unnest(from_json({rows}, '[\"JSON\"]')) FROM {ask.source}.{parent}"
         ask.notes.add(at, f"{path} stays a json column: no field is known to identify an element. In SQL: {unnested}")
         return {}
     proven = packaged.get("columns") or {}
@@ -1230,14 +1231,16 @@ def _tell_of_source(source: str, vendor: str, host: str, notes: _Notes) -> None:
         notes.add("api", f"the host {host} is not taken over; set {base_url} if it is another than the packaged one")
 
 
-def _tell_of_keys(ask: _Ask, source: str) -> None:
+def _tell_of_keys(ask: _Ask) -> None:
     """A note for each key of the scheme that has no counterpart, and each part of one."""
     at, given, notes = ask.at, ask.scheme.given, ask.notes
     for key in given:
         if key not in _CARRIED.split():
             notes.add(
                 f"{at}{key}",
-                f"not carried over: {_INSTEAD[key].format(source=source)}" if key in _INSTEAD else "not carried over",
+                f"not carried over: {_INSTEAD[key].format(source=ask.source)}"
+                if key in _INSTEAD
+                else "not carried over",
             )
     for key in ("effect", "type"):
         if str(given.get(key) or "QUERY").upper() != "QUERY":
@@ -1265,7 +1268,7 @@ def _tell_of_keys(ask: _Ask, source: str) -> None:
         notes.add(f"{at}operation.arrayKey", "names no field; not carried over")
 
 
-def _tell_of_loading(ask: _Ask, stream: Mapping[str, Any], source: str, *, automatic: bool) -> None:
+def _tell_of_loading(ask: _Ask, stream: Mapping[str, Any], *, automatic: bool) -> None:
     at, given, notes, key = ask.at, ask.scheme.given, ask.notes, ", ".join(stream["key"])
     if "idCheck" in given:
         skipped = given["idCheck"] is True
@@ -1284,7 +1287,7 @@ def _tell_of_loading(ask: _Ask, stream: Mapping[str, Any], source: str, *, autom
         notes.add(
             ", ".join(keys),
             "not carried over: every morning the last `reload_days` days are loaded again, and the job "
-            f"{source}_reconcile compares older days with the API and loads those that differ",
+            f"{ask.source}_reconcile compares older days with the API and loads those that differ",
         )
     if automatic:
         hint = "; `etl-assets scaffold fxiaoke` writes them for an object" if ask.scheme.vendor == "fxiaoke" else ""
@@ -1316,7 +1319,8 @@ def _tell_of_condition(ask: _Ask, table: _Table, parent: str, children: Mapping[
         ]
         alternatives.append(" AND ".join(term for term in terms if term) or "true")
     where = " OR ".join(f"({one})" for one in alternatives) if len(alternatives) > 1 else alternatives[0]
-    ask.notes.add(at, f"rows are not filtered, all are loaded. In SQL: SELECT * FROM {parent} WHERE {where}")
+    table_name = f"{ask.source}.{parent} r"
+    ask.notes.add(at, f"rows are not filtered, all are loaded. In SQL: SELECT * FROM {table_name} WHERE {where}")
 
 
 def _term(item: Tree, path: str, table: _Table, parent: str, children: Mapping[str, Parts], notes: _Notes) -> str:

@@ -284,7 +284,10 @@ class Offset(Model):
 
 
 class Keyset(Model):
-    """`{last}` is the value of `column` in the last row; the answer says whether there is more, or a short page ends it."""
+    """`{last}` is the value of `column` in the last row.
+
+    The answer says whether there is more, or a short page ends the list.
+    """
 
     type: Literal["keyset"]
     size: int = Field(gt=0, description="Rows per page, for `{size}` and the short-page rule.")

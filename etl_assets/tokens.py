@@ -35,7 +35,10 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Token:
-    """A token and what came with it: secrets in `values`, names and the like in `plain`. `renew_at` is in epoch seconds."""
+    """A token and what came with it: secrets in `values`, names and the like in `plain`.
+
+    `renew_at` is in epoch seconds.
+    """
 
     value: str
     renew_at: float

@@ -5,6 +5,7 @@ from typing import Any
 
 import duckdb
 
+from etl_assets.errors import FinalError
 from etl_assets.landing import Folder
 from etl_assets.spec import Stream
 from etl_assets.sqltext import identifier, literal
@@ -23,6 +24,14 @@ class Findings:
     nulls: dict[str, int]
     types: dict[str, str]
     sample: list[tuple[Any, ...]]
+
+    def refuse(self) -> None:
+        """Raises FinalError when the set breaks its declaration, and so may not reach the table."""
+        broken = [f"{self.repeated_keys} repeated keys"] if self.repeated_keys else []
+        broken += [f"{count} rows without {name}" for name, count in self.nulls.items()]
+        broken += [f"{name} is {kind}" for name, kind in self.types.items()]
+        if broken:
+            raise FinalError(f"the clean files break their declaration: {'; '.join(broken)}; nothing was loaded")
 
 
 def inspect(stream: Stream, folder: Folder) -> Findings:

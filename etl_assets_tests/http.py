@@ -18,9 +18,9 @@ from typing import BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
 from etl_assets import auth
-from etl_assets.messages import Authoriser, Request
 from etl_assets.client import Client
 from etl_assets.limiter import Limiter
+from etl_assets.messages import Authoriser, Request
 from etl_assets.settings import Timeouts
 from etl_assets.spec import NoAuth, Rate
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from etl_assets import client as library
-from etl_assets.messages import Answer, Flow, Request
 from etl_assets.client import ATTEMPTS, LONGEST_BACKOFF_SECONDS, requested_wait
 from etl_assets.errors import ApiError, ApiUnavailable
 from etl_assets.limiter import Limiter
+from etl_assets.messages import Answer, Flow, Request
 from etl_assets.settings import Timeouts
 from etl_assets.spec import Errors, Rate
 from etl_assets_tests.http import (

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from etl_assets import auth, redact
-from etl_assets.messages import Authoriser, Request
 from etl_assets.errors import EtlError
+from etl_assets.messages import Authoriser, Request
 from etl_assets.settings import Timeouts
 from etl_assets.spec import BearerAuth, Errors, HeaderAuth, QueryAuth
 from etl_assets_tests.http import GET, POST, Play, Seen, answer, chunked, client, reset, serving, silence

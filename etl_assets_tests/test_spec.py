@@ -355,7 +355,14 @@ def test_defaults_fill_what_a_stream_leaves_out(tmp_path: Path) -> None:
     assert (own.key, own.bucket) == (["code"], "default")
     assert own.params == {"count": 100, "order": "desc", "extra": 1}
     assert own.table_columns() == [("id", "VARCHAR"), ("created", "TIMESTAMP WITH TIME ZONE"), ("code", "VARCHAR")]
-    assert own.paging.model_dump() == {"type": "page", "size": 100, "start": 1, "more": None, "count": None, "total": None}
+    assert own.paging.model_dump() == {
+        "type": "page",
+        "size": 100,
+        "start": 1,
+        "more": None,
+        "count": None,
+        "total": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def partitions(source: Source, stream: Stream) -> dg.DailyPartitionsDefinition |
 
 def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """The API's answers, as received."""
-    spec = _spec("raw", source, stream, kinds={"json"}, deps=[])
+    spec = _spec("raw", source, stream, kinds={"raw", "json"}, deps=[])
 
     @dg.multi_asset(
         name=_op_name(spec),
@@ -50,8 +50,8 @@ def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
                 "pages": done.manifest.details["pages"],
                 "requests": done.requests,
                 "bytes": sum(file.bytes for file in done.manifest.files),
-                "seconds": done.seconds,
-                "seconds_waiting_for_limits": done.waited_seconds,
+                "seconds": round(done.seconds, 3),
+                "seconds_waiting_for_limits": round(done.waited_seconds, 3),
             }
         )
 
@@ -61,7 +61,7 @@ def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """Typed rows, those that do not fit apart."""
     origin = key("clean", source, source.stream(stream.of.stream)) if stream.of else key("raw", source, stream)
-    spec = _spec("clean", source, stream, kinds={"parquet"}, deps=[origin])
+    spec = _spec("clean", source, stream, kinds={"clean", "parquet"}, deps=[origin])
 
     @dg.multi_asset(
         name=_op_name(spec),
@@ -84,7 +84,7 @@ def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
                 "rows_quarantined": done.rows_quarantined,
                 "rows_duplicate": done.rows_duplicate,
                 "rows_of_other_days": done.rows_outside,
-                "seconds": done.seconds,
+                "seconds": round(done.seconds, 3),
                 "sample": steps.markdown(found.sample),
             },
             check_results=list(checks.clean_results(spec.key, done, found)),
@@ -95,7 +95,7 @@ def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 
 def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """The table."""
-    spec = _spec("warehouse", source, stream, kinds={"duckdb", "table"}, deps=[key("clean", source, stream)])
+    spec = _spec("warehouse", source, stream, kinds={"warehouse", "duckdb"}, deps=[key("clean", source, stream)])
     spec = spec.replace_attributes(
         freshness_policy=dg.FreshnessPolicy.cron(
             deadline_cron=DEADLINE_CRON, lower_bound_delta=DEADLINE_SLACK, timezone=source.timezone
@@ -122,8 +122,8 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
                 "dagster/column_schema": steps.column_schema(stream),
                 "rows_in_table": done.rows_in_table,
                 "changed": done.changed,
-                "seconds": done.seconds,
-                "seconds_waiting_for_the_file": done.waited_seconds,
+                "seconds": round(done.seconds, 3),
+                "seconds_waiting_for_the_file": round(done.waited_seconds, 3),
             },
             check_results=list(checks.warehouse_results(spec.key, done)),
         )
@@ -140,6 +140,7 @@ def _spec(layer: str, source: Source, stream: Stream, *, kinds: set[str], deps: 
         deps=deps,
         partitions_def=partitions(source, stream),
         code_version=code_version(source, stream),
+        metadata=steps.table_metadata(source, stream) if layer == "warehouse" else {},
     )
 
 

@@ -64,6 +64,14 @@ def column_schema(stream: Stream) -> dg.TableSchema:
     )
 
 
+def table_metadata(source: Source, stream: Stream) -> dict[str, object]:
+    """What is known of a table before the first run, and shown on its overview."""
+    return {
+        "dagster/table_name": f"{source.source}.{stream.name}",
+        "dagster/column_schema": column_schema(stream),
+    }
+
+
 def markdown(rows: list[tuple[object, ...]]) -> dg.MarkdownMetadataValue:
     """A table with its header in the first row."""
     return dg.MetadataValue.md(tabulate(rows[1:], headers=[str(cell) for cell in rows[0]], tablefmt="github"))

@@ -17,7 +17,7 @@ import yaml
 
 from etl_assets.errors import ApiError, ApiUnavailable
 from etl_assets.reconcile import reconcile
-from etl_assets.sandbox.fxiaoke import STREAMS, TOKEN_PATHS
+from etl_assets.sandbox.fxiaoke import TOKEN_PATHS
 from etl_assets.sandbox.fxiaoke_fields import INVENTORY, OBJECTS
 from etl_assets.spec import TokenAuth
 from etl_assets.tokens import Token, TokenStore

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -482,7 +481,11 @@ def test_a_refresh_token_that_is_not_replaced_is_used_again(jst: Lab, gives: str
 
 @pytest.mark.parametrize(
     ("settings", "seconds"),
-    [({"token_seconds": 3_600}, 3_240), ({"token_seconds": 15_552_000}, 15_465_600), ({"omit_expires_in": True}, 6_480)],
+    [
+        ({"token_seconds": 3_600}, 3_240),
+        ({"token_seconds": 15_552_000}, 15_465_600),
+        ({"omit_expires_in": True}, 6_480),
+    ],
 )
 def test_a_token_is_refreshed_before_its_end(jst: Lab, settings: Row, seconds: float) -> None:
     jst.sandbox.change("settings", **settings)
@@ -506,7 +509,9 @@ def test_an_app_that_may_not_refresh_is_told_what_to_do(jst: Lab) -> None:
 
 def test_a_refresh_token_that_is_over_ends_in_an_error_that_says_what_to_do(jst: Lab) -> None:
     jst.sandbox.change("token", expire=True, revoke_refresh=True)
-    with pytest.raises(ApiError, match="error code 100: .*set a new JUSHUITAN_ACCESS_TOKEN and JUSHUITAN_REFRESH_TOKEN"):
+    with pytest.raises(
+        ApiError, match="error code 100: .*set a new JUSHUITAN_ACCESS_TOKEN and JUSHUITAN_REFRESH_TOKEN"
+    ):
         jst.extract("shops")
     assert (jst.sandbox.count(REFRESH), jst.sandbox.count("shops")) == (1, 1)
 
