@@ -29,7 +29,8 @@ from etl_assets.template import filled
 from etl_assets.window import Window
 
 _SMALLEST_BUFFER = 1 << 20
-_ROW_GROUP = 20_480
+_ROW_GROUP = 2_048  # wide rows make a larger one hundreds of megabytes
+_COPIES_OF_A_PAGE = 60
 _TRANSFORM_ROWS = 50_000
 _SHOWN_REASONS = 5
 
@@ -566,12 +567,13 @@ def _workspace(folder: Folder) -> Iterator[Path]:
 def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that spills into the workspace.
 
-    A page is held several times over while it is taken apart, so the largest one sets the least memory.
+    One thread: a second one takes as much memory again, and hardly shortens what is mostly decoding. A page is
+    held many times over while it is taken apart, so the largest one sets the least memory.
     """
-    pages = received.details.get("largest_page_bytes", 0) * 12 // 1_000_000
+    page_mb = received.details.get("largest_page_bytes", 0) * _COPIES_OF_A_PAGE // 1_000_000
     config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": f"{max(memory_mb, pages)}MB",
+        "threads": 1,
+        "memory_limit": f"{max(memory_mb, page_mb)}MB",
         "temp_directory": str(work / "spill"),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,

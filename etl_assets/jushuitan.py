@@ -19,7 +19,10 @@ from etl_assets.tokens import Token, TokenStore, with_token
 
 REFRESH_PATH = "/openWeb/auth/refreshToken"
 _FORM = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
-_REFRESH_FORBIDDEN = "150"
+_HINTS = {
+    "150": "; this app may not refresh: authorise it again and set a new {access}",
+    "100": "; the refresh token is over, too: authorise the app again, set a new {access} and {refresh}",
+}
 # Lifetimes of 1, 30 and 180 days are reported: a tenth of whatever the answer says, at most a day, is kept free.
 _MARGIN_SHARE, _LONGEST_MARGIN_SECONDS = 0.1, 86_400.0
 
@@ -69,9 +72,7 @@ def _token(answer: Answer, label: str, refresh: str, auth: JushuitanAuth) -> Tok
     code = str(answers.value_at(answer.body, "code"))
     value = answers.value_at(answer.body, "data.access_token")
     if code != "0" or not isinstance(value, str):
-        hint = ""
-        if code == _REFRESH_FORBIDDEN:
-            hint = f"; this app may not refresh: authorise it again and set a new {auth.access_token}"
+        hint = _HINTS.get(code, "").format(access=auth.access_token, refresh=auth.refresh_token)
         message = redact.scrub(str(answers.value_at(answer.body, "msg") or ""))
         raise ApiError(f"{label}: error code {code}: {message}{hint}", status=answer.status, code=code)
     lifetime = float(answers.value_at(answer.body, "data.expires_in") or 7200)

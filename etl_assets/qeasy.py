@@ -40,11 +40,14 @@ _SYNONYMS = {  # of the newer user interface
     "responseParams": "response",
     "otherResponseParams": "otherResponse",
 }
-_CARRIED = (
-    "api type effect method id number name idCheck pagination request otherRequest response otherResponse "
-    "autoFillResponse condition beatFlat operation formatResponse omissionRemedy"
+CARRIED = frozenset(
+    {
+        *("api", "type", "effect", "method", "id", "number", "name", "idCheck", "pagination"),
+        *("request", "otherRequest", "response", "otherResponse", "autoFillResponse", "formatResponse"),
+        *("condition", "beatFlat", "operation", "omissionRemedy"),
+    }
 )
-_INSTEAD = {
+INSTEAD = {
     "groupCalculate": "group in SQL over the table",
     "diffMode": "the job {source}_reconcile compares days of the table with the API",
     "dependencies": "assets run after those that they read",
@@ -174,11 +177,14 @@ class _Notes:
         self._lines[_one_line(f"{path}: {text}" if path else text)] = None
 
     def text_for_people(self, key: str, path: str) -> None:
-        """A label or the like, of which a request may have hundreds: told together."""
+        """A label or the like, of which a request may have hundreds: those of one kind are told together."""
         self._texts.setdefault(key, []).append(f"{path}.{key}")
 
     def all(self) -> tuple[str, ...]:
-        told = [f"{', '.join(paths)}: for people; a request has no place for it" for paths in self._texts.values()]
+        told = [
+            f"{', '.join(paths)}: describes the parameter; a request has no place for it"
+            for paths in self._texts.values()
+        ]
         return (*self._lines, *map(_one_line, told))
 
 
@@ -294,6 +300,9 @@ def _tell_of_target(target: Tree, at: str, notes: _Notes) -> None:
 
 def _scheme(given: Mapping[str, Any], at: str, notes: _Notes) -> _Scheme | None:
     renamed = {_SYNONYMS.get(key, key): value for key, value in given.items()}
+    for key, name in _SYNONYMS.items():
+        if key in given and name in given:
+            notes.add(f"{at}{key}", f"means the same as {name}; only the one that comes last counts")
     try:
         parts = urlsplit(str(renamed.get("api") or ""))
     except ValueError:
@@ -668,10 +677,13 @@ class _Ask:
             self.notes.add(path, f"{given} is more than the API gives at once; {most} is used")
         return min(int(str(given)), most)
 
-    def rows(self, usual: str) -> str:
-        """Where the rows stand in an answer."""
-        if self.twin:
-            return str(self.known["rows"])
+    def rows(self, usual: str, *, certain: bool = False) -> str:
+        """Where the rows stand in an answer; `usual` where the metadata do not say, or where it is `certain`."""
+        if self.twin or certain:
+            used = str(self.known["rows"])
+            if self.rows_key and self.rows_key.split(".")[-1] != used.split(".")[-1]:
+                self.notes.add(f"{self.at}otherResponse", f"{self.rows_key!r} is not taken: rows stand at {used}")
+            return used
         if self.rows_key:
             inside = self.scheme.is_wrapped and "." not in self.rows_key
             return f"data.{self.rows_key}" if inside else self.rows_key
@@ -701,7 +713,7 @@ def _jushuitan(ask: _Ask) -> Parts:
             f"{ask.twin} of the packaged file reads the same list by row version, which misses none",
         )
     _close_ranges(ask)
-    most = known["paging"]["size"]
+    most = known["paging"].get("size") or ask.tree["defaults"]["paging"]["size"]
     return {
         "method": "POST",
         "path": ask.scheme.path,
@@ -740,7 +752,8 @@ def _fxiaoke(ask: _Ask) -> Parts:
         _purge(data, {"offset", "page"}, f"{ask.at}request", ask.notes)
         _purge(ask.other, {"offset", "page"}, f"{ask.at}otherRequest", ask.notes)
         paging = {**paging, "size": ask.size(paging["size"], paging["size"])}
-        return {**asked, "json": {**ask.other, "data": data}, "rows": defaults["rows"], "paging": paging}
+        rows = ask.rows(defaults["rows"], certain=True)
+        return {**asked, "json": {**ask.other, "data": data}, "rows": rows, "paging": paging}
     # The address book takes its parameters beside the credentials.
     body = {"data": ask.body} if scheme.is_wrapped else ask.body
     return {**asked, "json": {**ask.other, **body}, "rows": ask.rows(defaults["rows"]), **_paging(ask)}
@@ -1235,12 +1248,10 @@ def _tell_of_keys(ask: _Ask) -> None:
     """A note for each key of the scheme that has no counterpart, and each part of one."""
     at, given, notes = ask.at, ask.scheme.given, ask.notes
     for key in given:
-        if key not in _CARRIED.split():
+        if key not in CARRIED:
             notes.add(
                 f"{at}{key}",
-                f"not carried over: {_INSTEAD[key].format(source=ask.source)}"
-                if key in _INSTEAD
-                else "not carried over",
+                f"not carried over: {INSTEAD[key].format(source=ask.source)}" if key in INSTEAD else "not carried over",
             )
     for key in ("effect", "type"):
         if str(given.get(key) or "QUERY").upper() != "QUERY":
@@ -1313,18 +1324,16 @@ def _tell_of_condition(ask: _Ask, table: _Table, parent: str, children: Mapping[
     ]
     alternatives = []
     for outer, group in enumerate(groups):
-        terms = [
-            _term(item, f"{at}[{outer}][{inner}]", table, parent, children, ask.notes)
-            for inner, item in enumerate(group)
-        ]
+        terms = [_term(item, f"{at}[{outer}][{inner}]", table, children, ask) for inner, item in enumerate(group)]
         alternatives.append(" AND ".join(term for term in terms if term) or "true")
     where = " OR ".join(f"({one})" for one in alternatives) if len(alternatives) > 1 else alternatives[0]
-    table_name = f"{ask.source}.{parent} r"
-    ask.notes.add(at, f"rows are not filtered, all are loaded. In SQL: SELECT * FROM {table_name} WHERE {where}")
+    sql = f"SELECT * FROM {ask.source}.{parent} r WHERE {where}"
+    ask.notes.add(at, f"rows are not filtered, all are loaded. In SQL: {sql}")
 
 
-def _term(item: Tree, path: str, table: _Table, parent: str, children: Mapping[str, Parts], notes: _Notes) -> str:
-    """One condition in SQL; empty, and told, where it cannot be put."""
+def _term(item: Tree, path: str, table: _Table, children: Mapping[str, Parts], ask: _Ask) -> str:
+    """One condition in SQL on `r`, the row; empty, and told, where it cannot be put."""
+    notes = ask.notes
     if not isinstance(item, dict) or not isinstance(item.get("field"), str) or not item["field"]:
         notes.add(path, "names no field; not in the SQL")
         return ""
@@ -1343,8 +1352,8 @@ def _term(item: Tree, path: str, table: _Table, parent: str, children: Mapping[s
         expression = f"json_extract_string(e._extra, {json_path(inner)})"
     test = _comparison(item, expression, described["type"], path, notes)
     keys = [(own, field) for own, field in child["of"]["stamp"].items() if field in map(table.name_of, table.key)]
-    joined = " AND ".join(f"e.{identifier(own)} = {identifier(parent)}.{identifier(field)}" for own, field in keys)
-    return f"EXISTS (FROM {child['name']} e WHERE {joined} AND {test})" if test else ""
+    joined = " AND ".join(f"e.{identifier(own)} = r.{identifier(field)}" for own, field in keys)
+    return f"EXISTS (FROM {ask.source}.{child['name']} e WHERE {joined} AND {test})" if test else ""
 
 
 def _expression(field: str, table: _Table) -> tuple[str, str | None]:

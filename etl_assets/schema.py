@@ -16,6 +16,8 @@ def stream_file_schema() -> dict[str, Any]:
     for model in (Column, Stream):
         for field in definitions[model.__name__]["properties"].values():
             _also_single(field)
+    ways = schema["properties"]["auth"]
+    ways["anyOf"] = [ways["items"], {name: ways.pop(name) for name in ("type", "items", "minItems")}]
     definitions["Rate"] = {"type": "string", "pattern": r"^\d+/\d+s$", "description": "Such as 5/1s or 100/60s."}
     # What `defaults` provides need not stand in each stream.
     definitions["Stream"]["required"] = ["name"]

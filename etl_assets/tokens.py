@@ -130,6 +130,9 @@ def with_token(store: TokenStore, obtain: Obtain, apply: Apply) -> Authoriser:
     def flow(request: Request) -> Flow:
         token = yield from fresh(None, request.errors)
         answer = yield apply(request, token)
+        if is_refused(answer, request.errors) and (other := store.current(token)):
+            token = other  # from another process; it may be over by now as well
+            answer = yield apply(request, token)
         if is_refused(answer, request.errors):
             token = yield from fresh(token, request.errors)
             yield apply(request, token)

@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 from etl_assets import client, errors, spec
 from etl_assets.cli import main
 from etl_assets.landing import Manifest
+from etl_assets.mart import load_marts
 from etl_assets.pipeline import Pipeline
 from etl_assets.sandbox.server import VENDORS, running
 from etl_assets.schema import schema_text
@@ -42,7 +43,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 EVERYTHING = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
 DAY = "2026-01-05"
 
-KNOWN_HOSTS = {"127.0.0.1", "app.tmetric.com"}
+KNOWN_HOSTS = {"127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"}
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ class TicketDesk:
     def answer(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Any:
         if headers["X-Desk-Key"] != "desk-key-of-the-test":
             return {"status": "denied", "message": "wrong key"}
-        if path == "/v1/me":
-            return {"status": "ok"}
+        if path == "/v1/queues":
+            return {"status": "ok", "data": {"more": False, "queues": [{"id": 1, "name": "Hardware"}]}}
         self.asked.append(params)
         if self.busy:
             self.busy -= 1
@@ -215,6 +216,8 @@ TITLES: Mapping[type[BaseModel], str] = {
     spec.Derived: "a derived column",
     spec.Lookup: "a lookup",
     spec.Each: "`each`",
+    spec.Children: "`of`",
+    spec.Deletes: "`deletes`",
     spec.WindowSpec: "`window`",
     spec.Alternative: "an alternative",
     spec.Quarantine: "`quarantine`",
@@ -282,6 +285,8 @@ def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, list) and len(default) == 1:
+        default = default[0]  # a list of one may be written without the list
     if isinstance(default, BaseModel):
         default = {name: value for name, value in default.model_dump().items() if value != {}}
     if default in (None, "", [], {}):
@@ -333,11 +338,21 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def test_every_placeholder_is_documented(tmp_path: Path) -> None:
-    file = tmp_path / "desk.yaml"
-    file.write_text(code(STREAMS, "yaml")[0].replace("{size}", "{nothing}"), "utf-8")
-    with pytest.raises(errors.StreamFileError, match="known: ") as refused:
-        read_source(file)
-    known = set(re.findall(r"'(\w+)'", str(refused.value).split("known: ")[1])) - {"DESK_KEY"}
+    known: set[str] = set()
+    for paging in (
+        {"type": "none"},
+        {"type": "page", "size": 2},
+        {"type": "offset", "size": 2},
+        {"type": "keyset", "size": 2, "column": "id"},
+        {"type": "cursor", "next": "next"},
+    ):
+        tree = yaml.safe_load(code(STREAMS, "yaml")[0])
+        tree["streams"][0] |= {"paging": paging, "params": {"wrong": "{nothing}"}}
+        file = tmp_path / f"{paging['type']}.yaml"
+        file.write_text(yaml.safe_dump(tree), "utf-8")
+        with pytest.raises(errors.StreamFileError, match="known: ") as refused:
+            read_source(file)
+        known |= set(re.findall(r"'(\w+)'", str(refused.value).split("known: ")[1])) - {"DESK_KEY"}
     shown = {word.strip("{}") for cell in table(STREAMS, "Placeholder", "Is").column() for word in words(cell)}
     assert shown == known
 
@@ -451,9 +466,13 @@ def listed_variables() -> dict[str, Variable]:
     return found
 
 
+def some_value(source: Source, setting: str) -> str:
+    return source.base_url if setting == source.base_url_variable else "value-of-the-test"
+
+
 def test_every_variable_that_is_read_is_in_the_example_and_no_other() -> None:
     sources = load_sources().values()
-    env = Recorder({name: "value-of-the-test" for source in sources for name in source.settings})
+    env = Recorder({name: some_value(source, name) for source in sources for name in source.settings})
     Settings.read(env)
     for source in sources:
         plain_values(source, env)
@@ -486,11 +505,14 @@ def test_the_defaults_in_the_example_are_the_real_ones() -> None:
     shown = {name: variable.default for name, variable in listed_variables().items() if variable.default}
     assert Settings.read(shown) == Settings.read({})
     for source in load_sources().values():
-        needed = {name: "value-of-the-test" for name, setting in source.settings.items() if setting.default is None}
+        needed = {
+            name: some_value(source, name) for name, setting in source.settings.items() if setting.default is None
+        }
         assert connection(source, {**shown, **needed}) == connection(source, needed)
         assert reload_days(source, shown) == reload_days(source, {})
         prefix = source.source.upper()
-        assert {f"{prefix}_BASE_URL", f"{prefix}_PARALLEL", f"{prefix}_RELOAD_DAYS"} <= set(shown)
+        defaults = {f"{prefix}_BASE_URL", f"{prefix}_PARALLEL", f"{prefix}_RELOAD_DAYS"} - needed.keys()
+        assert defaults <= set(shown)
         assert {name for name, setting in source.settings.items() if setting.default} <= set(shown)
 
 
@@ -618,3 +640,9 @@ def test_every_check_job_and_schedule_is_described() -> None:
         f"<source>_{name.removeprefix(prefix)}" for name in names for prefix in prefixes if name.startswith(prefix)
     }
     assert shapes == {word for word in words(OPERATIONS) if word.startswith("<source>_")}
+    others = {name for name in names if not name.startswith((*prefixes, "__"))}
+    assert others <= set(words(OPERATIONS))
+
+
+def test_every_mart_is_described() -> None:
+    assert described("Mart") == [f"mart.{mart.name}" for mart in load_marts()]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from etl_assets import qeasy
 from etl_assets.cli import main
 from etl_assets.errors import FinalError
 from etl_assets.qeasy import convert
@@ -252,7 +253,7 @@ def test_what_the_shops_scheme_loses_is_told() -> None:
     warnings = warnings_of(SHOPS)
     assert "updates are never dropped" in warned(warnings, "source.idCheck")
     assert "not sent" in warned(warnings, "source.request.nicks")
-    assert "for people" in warned(warnings, "source.request.nicks.label")
+    assert "describes the parameter" in warned(warnings, "source.request.nicks.label")
     assert "land-only" in warned(warnings, "target.idCheck")
 
 
@@ -305,7 +306,7 @@ def test_the_sql_of_a_condition_selects_the_rows_that_it_would_have_kept(jushuit
     with loading(jushuitan, tmp_path, metadata) as lab:
         lab.run("orders", day(1))
         sql = told.split("In SQL: ")[1].replace("SELECT *", "SELECT o_id")
-        found = {key for (key,) in lab.sql(f"USE qeasy_jushuitan; {sql}")}
+        found = {key for (key,) in lab.sql(sql)}
     rows = jushuitan.truth(stream="orders", day=str(day(1)))
     several = {item["o_id"] for item in jushuitan.truth(stream="order_items", day=str(day(1))) if item["qty"] > 1}
     kept = {
@@ -339,6 +340,7 @@ def test_every_logic_has_its_sql(logic: str, value: Any, kept: list[str | None],
     told = warned(warnings_of({**SHOPS["source"], "response": response, "condition": condition}), "condition")
     where = told.split("WHERE ")[1]
     with duckdb.connect(":memory:") as db:
+        db.execute("CREATE SCHEMA qeasy_jushuitan; USE qeasy_jushuitan")
         db.execute("CREATE TABLE shops (status VARCHAR, _extra JSON)")
         for text in ("a", "b", "ab", None):
             extra = json.dumps({} if text is None else {"status": text})
@@ -700,6 +702,13 @@ def test_other_response_names_the_rows_and_adds_columns() -> None:
     assert dict(stream.table_columns()) == {"id": "VARCHAR", "total": "BIGINT"}
 
 
+@pytest.mark.parametrize(("metadata", "rows"), [(SHOPS, "data.datas"), (WAREHOUSES, "data.dataList")])
+def test_the_list_that_a_vendor_is_known_to_answer_is_not_replaced(metadata: Tree, rows: str) -> None:
+    source, warnings = imported({**metadata["source"], "otherResponse": [{"field": "key", "value": "result.records"}]})
+    assert source.streams[0].rows == rows
+    assert f"rows stand at {rows}" in warned(warnings, "otherResponse")
+
+
 def test_times_of_the_crm_are_read_as_milliseconds() -> None:
     response = [{"field": "field_d__c", "type": "date"}, {"field": "last_modified_time", "type": "int"}]
     stream = stream_of({**WAREHOUSES["source"], "response": response})
@@ -881,6 +890,10 @@ def test_a_key_given_twice_is_told() -> None:
 def test_the_newer_names_of_the_four_groups_are_understood() -> None:
     renamed = {{"request": "requestParams", "response": "responseParams"}.get(k, k): v for k, v in ORDERS.items()}
     assert stream_of(renamed) == stream_of(ORDERS)
+
+
+def test_a_group_under_both_of_its_names_is_told() -> None:
+    assert "comes last" in warned(warnings_of({**SHOPS["source"], "requestParams": []}), "requestParams")
 
 
 def test_a_list_of_schemes_becomes_one_source_with_streams_of_different_names() -> None:
@@ -1070,3 +1083,35 @@ def test_a_file_that_cannot_be_written_is_told() -> None:
 def test_a_stream_that_no_model_takes_is_refused_before_it_is_written() -> None:
     with pytest.raises(FinalError, match="no valid stream file comes of this"):
         convert(json.dumps(SHOPS), name="Ünknown", origin="x")
+
+
+# The document
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/qeasy.md").read_text("utf-8")
+
+
+def code(language: str) -> str:
+    """The one block of that language."""
+    (block,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", DOCUMENT)
+    return str(block)
+
+
+def test_the_document_shows_what_the_command_says() -> None:
+    result = run(written(code("json")))
+    assert result.exit_code == 0
+    assert result.stdout.endswith(code("yaml"))
+    assert result.stderr == code("text")
+
+
+def test_the_example_of_the_document_loads(jushuitan: Sandbox, tmp_path: Path) -> None:
+    with loading(jushuitan, tmp_path, json.loads(code("json"))) as lab:
+        lab.run("refunds", day(1))
+        lab.assert_true("refunds", jushuitan.truth(stream="refunds", day=str(day(1))), unknown=["items"])
+        lines = jushuitan.truth(stream="refund_items", day=str(day(1)))
+        lab.assert_true("refunds_items", lines, names={"parent_as_id": "as_id", "parent_modified": "modified"})
+
+
+def test_the_document_names_every_key_that_has_a_meaning() -> None:
+    named = set(re.findall(r"`([^`\n]+)`", DOCUMENT))
+    assert {*qeasy.CARRIED, *qeasy.INSTEAD} - named == set()

@@ -367,7 +367,7 @@ class _Table:
 
         Rows of this partition that the API no longer has there go; rows that another partition holds in a
         newer version stay as they are. Child rows come and go together, with the version of their parent: a
-        line that is no longer in an order disappears.
+        line that is no longer in an order disappears, also when it was the last one.
         """
         assert day is not None  # a merge needs a window
         key = [identifier(name) for name in self._owner]
@@ -376,8 +376,7 @@ class _Table:
         later = f"there._partition > DATE {literal(day.isoformat())}"
         newer = f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
                              there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
-        elsewhere = f"(FROM {self.name} WHERE NOT {own})"
-        fresh = f"(FROM {file} AS here ANTI JOIN {elsewhere} AS there ON {same} AND {newer})"
+        fresh = f"(FROM {file} AS here ANTI JOIN ({self._elsewhere(own, day)}) AS there ON {same} AND {newer})"
         if self._holds(own, content_hash(self._db, self._stream, fresh)):
             return False
         self._db.execute(
@@ -386,6 +385,19 @@ class _Table:
         )
         self._insert(fresh, day, run_id)
         return True
+
+    def _elsewhere(self, own: str, day: date) -> str:
+        """The versions in other partitions: those of parents, too, which may have no child rows any more."""
+        names = [*self._owner, str(self._stream.version_column)]
+        columns = ", ".join(map(identifier, names))
+        held = f"SELECT {columns}, _partition FROM {self.name} WHERE NOT {own}"
+        of = self._stream.of
+        if of is None or not of.stamp.keys() >= set(names) or not self._present(of.stream):
+            return held
+        taken = ", ".join(identifier(of.stamp[name]) for name in names)
+        parent = f"{identifier(self._schema)}.{identifier(of.stream)}"
+        other = f"_partition <> DATE {literal(day.isoformat())}"
+        return f"{held} UNION ALL SELECT {taken}, _partition FROM {parent} WHERE {other}"
 
     def _insert(self, rows: str, day: date | None, run_id: str) -> None:
         partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]

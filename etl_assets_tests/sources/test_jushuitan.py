@@ -61,6 +61,8 @@ def truth(jst: Lab, stream: str, *days: int) -> list[Row]:
     name = stream if parent else DAILY.get(stream, stream)
     asked = [{"day": str(day(number))} for number in days] or [{}]
     rows = [row for one in asked for row in jst.sandbox.truth(stream=name, **one)]
+    if stream == "purchase_ins":  # a text, as nothing is known of it
+        rows = [{**row, "archived": row["archived"] and row["archived"][:19].replace("T", " ")} for row in rows]
     if stream == "order_items":
         shops = {order["o_id"]: order["shop_id"] for order in truth(jst, "orders", *days)}
         rows = [{**row, "shop_id": shops[row["o_id"]]} for row in rows]
@@ -160,8 +162,11 @@ EDGES = {"a": (-1, "23:59:59"), "b": (0, "00:00:00"), "c": (0, "11:59:59"), "d":
 EDGES["f"] = (1, "00:00:00")
 
 
-@pytest.mark.parametrize("end", ["inclusive", "exclusive"])
-@pytest.mark.parametrize(("stream", "field"), [("orders", "remark"), ("purchases", "labels"), ("suppliers", "remark")])
+@pytest.mark.parametrize(
+    ("stream", "field", "end"),
+    [("orders", "remark", "inclusive"), ("orders", "remark", "exclusive"), ("purchases", "labels", "exclusive"),
+     ("suppliers", "remark", "inclusive"), ("suppliers", "remark", "exclusive")],
+)  # fmt: skip
 def test_rows_at_the_edges_of_a_day_land_in_exactly_one(jst: Lab, stream: str, field: str, end: str) -> None:
     jst.sandbox.change("settings", window_end=end)
     new = [{field: name, "modified": at(EMPTY + days, clock)} for name, (days, clock) in EDGES.items()]
@@ -173,7 +178,12 @@ def test_rows_at_the_edges_of_a_day_land_in_exactly_one(jst: Lab, stream: str, f
 
 
 @pytest.mark.parametrize("stream", ["orders", "skus", "purchase_ins"])
-def test_edits_inserts_and_deletions_are_followed_when_days_run_again(jst: Lab, stream: str) -> None:
+def test_edits_inserts_and_deletions_are_followed_when_days_run_again(tmp_path: Path, stream: str) -> None:
+    with opened(tmp_path, scale=0.6) as jst:
+        change_and_run_again(jst, stream)
+
+
+def change_and_run_again(jst: Lab, stream: str) -> None:
     jst.run(stream, day(1), day(2))
     (key,) = jst.sandbox.truth(stream=DAILY[stream])[0].keys() & {"o_id", "autoid", "io_id"}
     rows = sorted(truth(jst, stream, 1), key=lambda row: row["modified"])
@@ -285,8 +295,9 @@ def test_shops_fill_pages_of_a_hundred(jst: Lab, shops: int) -> None:
     assert (len(jst.table("shops")), jst.sandbox.count()) == (shops, 2 if shops > 100 else 1)
 
 
-@pytest.mark.parametrize("text", [False, True])
-@pytest.mark.parametrize(("stream", "size"), [("orders", 200), ("purchases", 80), ("inventory", 400)])
+@pytest.mark.parametrize(
+    ("stream", "size", "text"), [("orders", 200, False), ("purchases", 80, True), ("inventory", 400, False)]
+)
 def test_has_next_is_believed_and_not_a_short_page(tmp_path: Path, stream: str, size: int, text: bool) -> None:
     def larger(tree: Row) -> None:
         tree["defaults"]["paging"]["size"] = size
@@ -301,9 +312,14 @@ def test_has_next_is_believed_and_not_a_short_page(tmp_path: Path, stream: str, 
 
 
 @pytest.mark.parametrize("stream", ["orders", "purchases", "shops", "inventory"])
-def test_an_answer_without_has_next_is_an_error_and_no_empty_table(jst: Lab, stream: str) -> None:
+def test_an_answer_in_another_shape_is_an_error_and_no_empty_table(jst: Lab, stream: str) -> None:
     jst.sandbox.change("settings", flat=True)
-    with pytest.raises((PagingError, ApiError), match="data.has_next"):
+    with pytest.raises(ApiError, match="no list at 'data"):
+        jst.extract(stream, day(1))
+    jst.sandbox.change("settings", flat=False)
+    rows: dict[str, list[Row]] = {"datas": [], "orders": [], "inventorys": []}
+    jst.sandbox.fault(path=jst.stream(stream).path, body={"code": 0, "msg": "", "data": rows})
+    with pytest.raises(PagingError, match="the answer has no 'data.has_next'"):
         jst.extract(stream, day(1))
 
 
@@ -317,15 +333,13 @@ MEANWHILE: dict[str, Any] = {
     "a row already read is deleted": (-5, lambda row: {"delete": [*row.values()]}),
     "a row still unread is deleted": (5, lambda row: {"delete": [*row.values()]}),
     "a row is inserted": (None, lambda row: {"insert": [{"modified": WITHIN}]}),
-    "a row is inserted and another deleted": (
-        -5, lambda row: {"insert": [{"modified": WITHIN}], "delete": [*row.values()]},
-    ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize(("number", "made"), MEANWHILE.values(), ids=MEANWHILE)
-@pytest.mark.parametrize(("stream", "scale"), [("orders", 1.3), ("purchases", 8)])
+@pytest.mark.parametrize(
+    ("stream", "scale", "order"), [("orders", 1.3, "newest"), ("purchases", 8, "newest"), ("purchases", 8, "oldest")]
+)
 def test_rows_that_change_between_pages_cost_no_other_row_and_double_none(
     tmp_path: Path, stream: str, scale: float, number: int | None, made: Any, order: str
 ) -> None:
@@ -339,34 +353,40 @@ def test_rows_that_change_between_pages_cost_no_other_row_and_double_none(
         jst.sandbox.change(DAILY[stream], after=after, **made({key: before[place]}))
         found = [row[key] for row in jst.extract(stream, day(1))]
         assert set(before) - touched <= set(found)
-        if number is not None and number > 0 and touched & set(keys(jst, stream)):
-            assert touched <= set(found)
+        still = touched & set(keys(jst, stream))
+        assert still <= set(found)
         # Raw files hold what was read, also twice; the table holds each row once.
-        if order == "newest":
-            jst.load(stream, day(1))
-            jst.run(stream, day(1), day(2))
-            assert_true(jst, stream, 1, 2)
+        jst.load(stream, day(1))
+        table = [row[key] for row in jst.table(stream)]
+        assert sorted(table) == sorted(set(table))
+        assert (set(before) - touched) | still <= set(table)
 
 
-@pytest.mark.parametrize("place", [-5, 5])
-def test_naive_paging_of_a_window_loses_a_row_which_ours_does_not(tmp_path: Path, place: int) -> None:
-    def naive(tree: Row) -> None:
-        for one in tree["streams"]:
-            if one["name"] in ("orders", "purchases"):
-                one["paging"] = {"type": "page", "size": 50, "more": "data.has_next"}
-                one["json"] = {**one["json"], "page_index": "{page}"}
-                one["json"].pop("start_ts", None)
+def naive(tree: Row) -> None:
+    """Pages by number, and no look at the total."""
+    for one in tree["streams"]:
+        if one["name"] in ("orders", "purchases"):
+            one["paging"] = {"type": "page", "size": 50, "more": "data.has_next"}
+            one["json"] = {name: value for name, value in one["json"].items() if name != "start_ts"}
+            one["json"]["page_index"] = "{page}"
 
-    found = {}
-    for name, change in (("naive", naive), ("ours", None)):
-        with opened(tmp_path / name, scale=8, change=change) as jst:
-            before = keys(jst, "purchases")
-            moved = {"po_id": before[place], "modified": WITHIN if place > 0 else LATER}
-            jst.sandbox.change("purchases", after={"path": PURCHASES}, update=[moved])
-            found[name] = set(before) - {row["po_id"] for row in jst.extract("purchases", day(1))} - {moved["po_id"]}
-            if place > 0:
-                found[name] |= {moved["po_id"]} - {row["po_id"] for row in jst.extract("purchases", day(1))}
-    assert (len(found["ours"]), "naive" in found) == (0, True)
+
+@pytest.mark.parametrize(("stream", "scale"), [("orders", 1.3), ("purchases", 8)])
+@pytest.mark.parametrize(("place", "moment"), [(-5, LATER), (5, WITHIN)])
+def test_a_row_that_naive_paging_loses_is_not_lost(
+    tmp_path: Path, stream: str, scale: float, place: int, moment: str
+) -> None:
+    lost = {}
+    for name, change in (("naively", naive), ("here", None)):
+        with opened(tmp_path / name, scale=scale, change=change) as jst:
+            (key,) = jst.stream(stream).key
+            moved = keys(jst, stream)[place]
+            jst.sandbox.change(
+                DAILY[stream], after={"path": jst.stream(stream).path}, update=[{key: moved, "modified": moment}]
+            )
+            found = {row[key] for row in jst.extract(stream, day(1))}
+            lost[name] = set(keys(jst, stream)) - found
+    assert (len(lost["naively"]), len(lost["here"])) == (1, 0)
 
 
 def test_a_list_that_never_stands_still_is_an_error(tmp_path: Path) -> None:
@@ -416,7 +436,7 @@ def test_moments_that_cannot_be_read_stop_the_load(jst: Lab) -> None:
     jst.run("orders", day(1))
     before = jst.table("orders")
     jst.sandbox.change("settings", datetimes="run_together")
-    with pytest.raises(QuarantineError, match="modified: not a timestamp: 2026-01-0500:00:00"):
+    with pytest.raises(QuarantineError, match=r"created: not a timestamp: 2026-01-0\d\d\d:"):
         jst.run("orders", day(1))
     assert jst.table("orders") == before
 
@@ -510,7 +530,7 @@ def test_an_app_that_may_not_refresh_is_told_what_to_do(jst: Lab) -> None:
 def test_a_refresh_token_that_is_over_ends_in_an_error_that_says_what_to_do(jst: Lab) -> None:
     jst.sandbox.change("token", expire=True, revoke_refresh=True)
     with pytest.raises(
-        ApiError, match="error code 100: .*set a new JUSHUITAN_ACCESS_TOKEN and JUSHUITAN_REFRESH_TOKEN"
+        ApiError, match="error code 100: .*authorise .* a new JUSHUITAN_ACCESS_TOKEN and JUSHUITAN_REFRESH_TOKEN"
     ):
         jst.extract("shops")
     assert (jst.sandbox.count(REFRESH), jst.sandbox.count("shops")) == (1, 1)
