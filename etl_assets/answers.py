@@ -44,7 +44,7 @@ def value_at(body: bytes | msgspec.Raw, path: str) -> Any:
 
 
 def rows_at(body: bytes, path: str) -> list[msgspec.Raw]:
-    """The rows of the list at the path, undecoded. Null, or an empty list above it, has no rows.
+    """The rows of the list at the path, undecoded. Null in its place, or an empty list above it, has no rows.
 
     Raises NotJson when the list is not there at all, or something else is: an answer of another shape is an
     error, and never an empty list.
@@ -55,13 +55,13 @@ def rows_at(body: bytes, path: str) -> list[msgspec.Raw]:
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | list[msgspec.Raw] | None)
         except msgspec.DecodeError as error:
             raise NotJson(f"no list at {path!r}: {error}") from None
-        if not fields and not isinstance(fields, dict):
+        if fields == [] or (fields is None and raw is not body):
             return []
         if not isinstance(fields, dict) or key not in fields:
             raise NotJson(f"no list at {path!r}: there is no {key!r}")
         raw = fields[key]
     try:
-        return msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
+        return msgspec.json.decode(raw, type=list[msgspec.Raw] | None if path else list[msgspec.Raw]) or []
     except msgspec.DecodeError as error:
         raise NotJson(f"no list at {path or 'the top of the answer'!r}: {error}") from None
 

@@ -159,7 +159,7 @@ class Client:
         try:
             answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
         except answers.NotJson as error:
-            return _Again(_text(f"HTTP {answer.status}, but no JSON ({error}): {_beginning(answer.body)}"))
+            return _Again(_text(f"HTTP {answer.status}, but no JSON ({error}): {beginning(answer.body)}"))
         code = _error_code(answer, request)
         if request.errors and code in {str(known) for known in request.errors.retry}:
             return _Again(_text(f"error code {code}: {_error_message(answer, request)}"))
@@ -264,7 +264,7 @@ def _raise_for(answer: Answer, request: Request) -> None:
     if answer.status >= 300:
         hint = {401: "; the credential is wrong, expired or replaced", 403: "; rights are missing"}
         raise ApiError(
-            _text(f"{request.label}: HTTP {answer.status}{hint.get(answer.status, '')}: {_beginning(answer.body)}"),
+            _text(f"{request.label}: HTTP {answer.status}{hint.get(answer.status, '')}: {beginning(answer.body)}"),
             status=answer.status,
         )
     if (code := _error_code(answer, request)) is not None:
@@ -288,7 +288,8 @@ def _error_message(answer: Answer, request: Request) -> str:
     return redact.scrub(str(answers.value_at(answer.body, path) if path else ""))[:_SHOWN]
 
 
-def _beginning(body: bytes) -> str:
+def beginning(body: bytes) -> str:
+    """The first words of an answer, for an error's text."""
     known = redact.scrub_bytes(body)  # before the cut: half a secret would not be recognised
     return " ".join(known[: _SHOWN * 4].decode("utf-8", "replace").split())[:_SHOWN] or "empty body"
 

@@ -20,7 +20,7 @@ import msgspec
 
 from etl_assets import answers, paginate, redact, template, window, zones
 from etl_assets.auth import authoriser
-from etl_assets.client import Client
+from etl_assets.client import Client, beginning
 from etl_assets.errors import ApiError, EtlError
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.limiter import Limiter
@@ -335,8 +335,8 @@ def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) 
     try:
         rows = [msgspec.Raw(answer.body)] if stream.one else answers.rows_at(answer.body, ways.rows)
     except answers.NotJson as error:
-        shown = answer.body[:200].decode("utf-8", "replace")
-        raise ApiError(redact.scrub(f"{request.label}: {error}: {shown}"), status=answer.status) from None
+        said = f"{request.label}: {redact.scrub(str(error))}: {beginning(answer.body)}"
+        raise ApiError(redact.scrub(said), status=answer.status) from None
     return Page(answer.body, rows, asked.stamp)
 
 

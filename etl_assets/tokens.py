@@ -198,7 +198,7 @@ def _request(auth: TokenAuth, values: Mapping[str, Any]) -> Request:
 def _token(auth: TokenAuth, answer: Answer, request: Request, known: Mapping[str, Any]) -> Token:
     value = answers.value_at(answer.body, auth.token) if answer.status < 300 else None
     if not isinstance(value, str) or not value:
-        shown = redact.scrub(answer.body[:200].decode("utf-8", "replace"))
+        shown = redact.scrub_bytes(answer.body)[:200].decode("utf-8", "replace")
         raise ApiError(f"{request.label}: no token was given: HTTP {answer.status} {shown}", status=answer.status)
     redact.register(value)
     kept = {name: answers.value_at(answer.body, path) or known.get(f"token.{name}") for name, path in auth.keep.items()}

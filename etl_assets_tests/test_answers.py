@@ -116,9 +116,7 @@ def test_rows_stay_the_bytes_that_came() -> None:
     assert [bytes(row) for row in rows_at(b"[1, [2],null]", "")] == [b"1", b"[2]", b"null"]
 
 
-@pytest.mark.parametrize(
-    ("body", "path"), [(b"[]", ""), (b'{"rows": []}', "rows"), (b'{"rows": null}', "rows"), (b"null", "")]
-)
+@pytest.mark.parametrize(("body", "path"), [(b"[]", ""), (b'{"rows": []}', "rows"), (b'{"rows": null}', "rows")])
 def test_an_empty_or_null_list_has_no_rows(body: bytes, path: str) -> None:
     assert rows_at(body, path) == []
 

@@ -19,7 +19,7 @@ timezone: Asia/Tokyo
 auth: {auth}
 settings: {{{name_upper}_TOKEN: {{secret: true, help: Ask the vendor.}}}}
 limits: {{parallel: 2}}
-check: /refused_401
+check: refused_401
 defaults: {{key: [id], columns: {{id: integer, text: string, more: json}}, quarantine: {{rows: 100}}}}
 streams:
 """
@@ -40,7 +40,7 @@ SUCCEEDING = {
     "in_form": "method: POST, form: {key: '{TOKEN}'}",
 }
 REFUSED = {
-    **dict.fromkeys(("refused_400", "refused_401", "refused_403", "refused_404", "no_row_fits"), ""),
+    **dict.fromkeys(("refused_400", "refused_401", "refused_403", "refused_404", "no_row_fits", "no_list"), ""),
     **dict.fromkeys(("redirect_away", "redirect_nowhere", "redirect_loop"), ""),
     "error_inside": INSIDE,
     "error_code_inside": "errors: {code: message, ok: [0]}",
@@ -48,7 +48,7 @@ REFUSED = {
 }
 # Asked for again and again before it is given up.
 PASSING = dict.fromkeys(
-    ("down_500", "down_429", "html", "not_json", "reset", "cut", "bad_chunk", "bad_status", "bad_header", "no_list"), ""
+    ("down_500", "down_429", "html", "not_json", "reset", "cut", "bad_chunk", "bad_status", "bad_header"), ""
 )
 STREAMS = {**SUCCEEDING, **REFUSED, **PASSING}
 

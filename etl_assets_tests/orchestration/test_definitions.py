@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from etl_assets.definitions import defs
+from etl_assets.pipeline import Pipeline
 from etl_assets.errors import StreamFileError
 from etl_assets_tests.orchestration import snapshot
 from etl_assets_tests.orchestration.lab import LAYERS, ROOT, command, stream_file
@@ -92,8 +93,10 @@ def test_each_stream_is_raw_then_clean_then_a_table() -> None:
     for key in stream_assets(loaded):
         layer, source, stream = key.path
         (spec,) = loaded.resolve_assets_def(key).specs
-        before = {"raw": [], "clean": ["raw"], "warehouse": ["clean"]}[layer]
-        assert [dep.asset_key.path for dep in spec.deps] == [[one, source, stream] for one in before]
+        of = Pipeline.from_environment().sources[source].stream(stream).of
+        origin = ["clean", source, of.stream] if of else ["raw", source, stream]  # a child table starts from its parent
+        before = {"raw": [], "clean": [origin], "warehouse": [["clean", source, stream]]}[layer]
+        assert [dep.asset_key.path for dep in spec.deps] == before
         assert spec.group_name == source
         assert spec.description
         assert spec.code_version

@@ -46,7 +46,7 @@ base_url: {url}
 timezone: Asia/Tokyo
 auth: {{type: query, name: apiKey, value: "{{QUERY_TOKEN}}"}}
 settings: {{QUERY_TOKEN: {{secret: true, help: Ask the vendor.}}}}
-check: /a
+check: things
 streams:
   - {{name: things, path: "/a/{{QUERY_TOKEN}}/b", key: [id], columns: {{id: integer}}}}
 """
@@ -197,7 +197,8 @@ def test_a_run_writes_no_secret(
         *(f"raw/query/{stream}" for stream in streams),
         *(f"{layer}/query/{stream}" for stream in whole for layer in ("clean", "warehouse")),
         *(f"raw/{name}/things" for name in unreachable),
-        *(f"raw/{source.source}/*" for source in packaged()),
+        # One run has one definition of days: the sources of this zone.
+        *(f"raw/{source.source}/*" for source in packaged() if source.timezone == "Asia/Tokyo"),
     ]
     done = materialize(" or ".join(f'key:"{key}"' for key in selected), DAY, env={**env, "DAGSTER_HOME": str(home)})
     assert done.returncode != 0

@@ -4,11 +4,15 @@
 Run as a module it is runs in a process of their own: `truth.py SOURCE STREAM[@DAY]...`.
 """
 
+import atexit
 import base64
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,14 +201,11 @@ def lab(
             with lab(vendor, folder, sandbox=own, limits=limits, change=change, env=env) as ready:
                 yield ready
         return
-    files = folder / "streams"
-    files.mkdir(parents=True, exist_ok=True)
-    if change or not limits:
-        _copy(vendor, files, limits, change)
+    folder.mkdir(parents=True, exist_ok=True)
     variables = {
         **sandbox.env(),
         "ETL_DATA_DIR": str(folder / "data"),
-        "ETL_SOURCES_DIR": str(files),
+        "ETL_SOURCES_DIR": _files(vendor, folder, limits, change),
         "ETL_RETRY_BASE_SECONDS": "0.01",
         **(env or {}),
     }
@@ -268,6 +269,25 @@ def leaks(folder: Path, secrets: Iterable[str], *texts: str) -> list[str]:
             data += _dump(file)
         found += [str(file)] if any(form in data for form in forms) else []
     return found
+
+
+def _files(vendor: str, folder: Path, limits: bool, change: Callable[[Row], None] | None) -> str | None:
+    """Where the stream file is that a lab is to use; None for the packaged one."""
+    if change:
+        files = folder / "streams"
+        files.mkdir(exist_ok=True)
+        _copy(vendor, files, limits, change)
+        return str(files)
+    return None if limits else str(_without_waits(vendor))
+
+
+@functools.cache
+def _without_waits(vendor: str) -> Path:
+    """One copy for all labs of this process: a file at the same place is read only once."""
+    files = Path(tempfile.mkdtemp(prefix="etl-streams-"))
+    atexit.register(shutil.rmtree, files, ignore_errors=True)
+    _copy(vendor, files, False, None)
+    return files
 
 
 def _copy(vendor: str, folder: Path, limits: bool, change: Callable[[Row], None] | None) -> None:
