@@ -1,4 +1,4 @@
-"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse, with a report.
+"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse and marts, with a report.
 
 Runs inside `etl-assets sandbox -- …`, which sets the variables that point at the simulators.
 """
@@ -13,6 +13,7 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets.definitions import defs
+from etl_assets.mart import SCHEMA
 from etl_assets.pipeline import Pipeline
 from etl_assets.spec import Source
 from etl_assets.sqltext import identifier
@@ -22,7 +23,7 @@ DAYS = 3
 NEXT = """What to try next:
   make dev                          the Dagster UI on http://127.0.0.1:3000, with the simulators behind it
   duckdb {warehouse}
-                                    or any other DuckDB client: SELECT * FROM tmetric.time_entries
+                                    or any other DuckDB client: SELECT * FROM mart.worklog
   cp .env.example .env              fill in your own credentials, then: etl-assets check
   docs/streams.md                   declare a further endpoint in a few lines of YAML"""
 
@@ -41,18 +42,18 @@ def main() -> int:
     resolved = defs()
     seconds: dict[str, float] = {}
     with dg.DagsterInstance.get() as instance:
-        for source in pipeline.sources.values():
-            for name, partition in _runs(source):
-                print(f"{name} {partition or ''}".rstrip(), flush=True)
-                done = resolved.resolve_job_def(name).execute_in_process(
-                    run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-                    instance=instance,
-                    partition_key=partition,
-                    raise_on_error=False,
-                )
-                if not done.success:
-                    return _failed(done)
-                _add_seconds(seconds, done)
+        runs = [run for source in pipeline.sources.values() for run in _runs(source)]
+        for name, partition in [*runs, ("marts", None)]:
+            print(f"{name} {partition or ''}".rstrip(), flush=True)
+            done = resolved.resolve_job_def(name).execute_in_process(
+                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+                instance=instance,
+                partition_key=partition,
+                raise_on_error=False,
+            )
+            if not done.success:
+                return _failed(done)
+            _add_seconds(seconds, done)
     lines = list(_lines(pipeline, seconds))
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
@@ -79,16 +80,16 @@ def _failed(done: dg.ExecuteInProcessResult) -> int:
 
 def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> None:
     for event in done.get_asset_materialization_events():
-        path = event.asset_key.path if event.asset_key else []
+        layer, *path = event.asset_key.path if event.asset_key else [""]
         spent = event.step_materialization_data.materialization.metadata["seconds"].value
-        asset = "/".join(["warehouse", *path[1:]])
+        asset = "/".join([SCHEMA if layer == SCHEMA else "warehouse", *path])
         seconds[asset] = seconds.get(asset, 0.0) + float(str(spent))
 
 
 def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
     with pipeline.warehouse.reader() as db:
         for asset, spent in sorted(seconds.items()):
-            _, schema, table = asset.split("/")
+            *_, schema, table = asset.split("/")
             rows = db.execute(f"SELECT count(*) FROM {identifier(schema)}.{identifier(table)}").fetchall()[0][0]
             yield _Line(asset, rows, spent, f"{schema}.{table}")
 
