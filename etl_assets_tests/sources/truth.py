@@ -197,9 +197,11 @@ def lab(
     may change what is in it. `env` adds variables, and removes those that are None.
     """
     if sandbox is None:
-        with running(vendors=(vendor,), days=days, scale=scale) as own:
-            with lab(vendor, folder, sandbox=own, limits=limits, change=change, env=env) as ready:
-                yield ready
+        with (
+            running(vendors=(vendor,), days=days, scale=scale) as own,
+            lab(vendor, folder, sandbox=own, limits=limits, change=change, env=env) as ready,
+        ):
+            yield ready
         return
     folder.mkdir(parents=True, exist_ok=True)
     variables = {
@@ -294,8 +296,7 @@ def _copy(vendor: str, folder: Path, limits: bool, change: Callable[[Row], None]
     (packaged,) = (file for file in packaged_files() if file.stem == vendor)
     tree = yaml.safe_load(packaged.read_text("utf-8"))
     if not limits:
-        rates = tree["limits"].get("rates", {})
-        tree["limits"]["rates"] = dict.fromkeys(rates, ["5000/1s"])
+        tree["limits"]["rates"] = {bucket: ["5000/1s"] for bucket in tree["limits"].get("rates", {})}
     if change:
         change(tree)
     (folder / f"{vendor}.yaml").write_text(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "utf-8")
