@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from etl_assets.definitions import defs
-from etl_assets.pipeline import Pipeline
 from etl_assets.errors import StreamFileError
+from etl_assets.pipeline import Pipeline
 from etl_assets_tests.orchestration import snapshot
 from etl_assets_tests.orchestration.lab import LAYERS, ROOT, command, stream_file
 
