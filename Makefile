@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(DATA)/dagster
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format dev bench chaos clean
+.PHONY: demo test check format dev bench chaos ui clean
 
 demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
 	@ETL_SOURCES_DIR= etl-assets sandbox -- python -m etl_assets.defs.demo
@@ -34,6 +34,10 @@ bench: .venv/.base
 
 chaos: .venv/.test
 	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
+
+# The web UI in a browser, and a backfill of 30 days started there.
+ui: .venv/.test
+	@python -m pytest etl_assets_tests/orchestration -m ui -q
 
 clean:
 	rm -rf .venv data bench/result.json
