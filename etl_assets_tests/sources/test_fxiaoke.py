@@ -19,12 +19,10 @@ from etl_assets.errors import ApiError, ApiUnavailable
 from etl_assets.reconcile import reconcile
 from etl_assets.sandbox.fxiaoke import TOKEN_PATHS
 from etl_assets.sandbox.fxiaoke_fields import INVENTORY, OBJECTS
-from etl_assets.spec import TokenAuth
+from etl_assets.spec import Rate, TokenAuth
 from etl_assets.tokens import Token, TokenStore
 from etl_assets.warehouse.duckdb import Difference
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab, leaks, output
-
-pytestmark = pytest.mark.timeout(60)
 
 DAILY = ("inventory_reports", "accounts", "contacts", "sales_orders", "products", "personnel", "departments")
 LEGACY, CURRENT = TOKEN_PATHS
@@ -366,6 +364,7 @@ def test_both_styles_give_the_same_table(crm: Lab, tmp_path: Path) -> None:
         assert current.sandbox.count(CURRENT) == 1
         assert token(current, 1).plain == {"ea": "demo_ea"}
         table = current.table("inventory_reports")
+        assert leaks(current.folder, [*current.secrets(), token(current, 1).value]) == []
         current.assert_true("inventory_reports", truth(crm, "inventory_reports", 1))
     ours = {"_loaded_at": None}
     assert sorted(({**row, **ours} for row in table), key=lambda row: row["_id"]) == sorted(
@@ -403,7 +402,13 @@ def test_no_secret_is_written_anywhere(tmp_path: Path, caplog: pytest.LogCapture
         assert leaks(tmp_path, secrets, str(caught.value), repr(caught.value.__context__), caplog.text) == []
 
 
-# Errors inside HTTP 200
+# Errors inside HTTP 200, and limits
+
+
+def test_the_vendors_limits_are_declared(crm: Lab, tmp_path: Path) -> None:
+    with lab("fxiaoke", tmp_path / "packaged", sandbox=crm.sandbox, limits=True) as packaged:
+        rates = {"default": [Rate(count=100, seconds=20)], "token": [Rate(count=10, seconds=60)]}
+        assert packaged.source.limits.rates == rates
 
 
 @pytest.mark.parametrize("code", [30004, 14001, -1, -2, 50009])

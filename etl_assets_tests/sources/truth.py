@@ -229,7 +229,7 @@ def lab(
 
 def output(*processes: "subprocess.Popen[str]") -> list[tuple[int, str]]:
     """Exit code and text of each process, when all have ended."""
-    texts = [process.communicate(timeout=60)[0] for process in processes]
+    texts = [process.communicate(timeout=100)[0] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, texts, strict=True)]
 
 
