@@ -13,7 +13,8 @@ from etl_assets.extract import Api, Extracted, open_api
 from etl_assets.extract import extract as extract_pages
 from etl_assets.landing import Folder
 from etl_assets.settings import Settings, connection, plain_values
-from etl_assets.spec import Source, Stream, load_sources
+from etl_assets.spec import Source, Stream
+from etl_assets.streamfiles import load_sources
 from etl_assets.verify import Findings
 from etl_assets.verify import inspect as inspect_files
 from etl_assets.warehouse.duckdb import Difference, DuckDbWarehouse, Loaded

@@ -21,7 +21,8 @@ from etl_assets import answers
 from etl_assets.errors import FinalError, StreamFileError
 from etl_assets.extract import Api
 from etl_assets.messages import Request
-from etl_assets.spec import TokenAuth, packaged_files, read_source, snake
+from etl_assets.spec import TokenAuth, snake
+from etl_assets.streamfiles import packaged_files, read_source
 
 Declaration = dict[str, Any]
 

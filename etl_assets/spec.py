@@ -1,24 +1,18 @@
 """The model of a stream file: what a source is, and what each of its streams asks, keeps and promises.
 
-One YAML file describes one source. Reading is strict: an unknown key, a wrong type or a reference to
-nothing is a `StreamFileError` that names file, stream and key. docs/streams.md explains every key.
+One YAML file describes one source; a reference to nothing or a contradiction is refused, with the key.
+docs/streams.md explains every key.
 What to put here: the vocabulary and its consistency rules. What to keep out: how any of it is carried out.
 """
 
-import functools
 import hashlib
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from datetime import date, timedelta
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from etl_assets.errors import StreamFileError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 BUILT_IN = frozenset({"uuid"})
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
@@ -44,7 +38,6 @@ _PAGING_VALUES: dict[str, set[str]] = {
     "cursor": {"cursor", "size"},
 }
 _WINDOW_FORMATS = ("date", "iso", "epoch_s", "epoch_ms", "epoch_ms_text")
-_MERGED = {"columns", "params", "derived"}
 _RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra", "_page", "_reason", "_key", "_record", "_stamp", "_rest"}
 
 
@@ -760,112 +753,3 @@ def code_version(source: Source, stream: Stream) -> str:
 
     declared = f"{source.timezone}{source.base_url}{stream.model_dump_json()}"
     return f"{version('etl-assets')}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"
-
-
-def packaged_files() -> list[Path]:
-    """The stream files that come with the product."""
-    return sorted(Path(str(resources.files("etl_assets"))).joinpath("streams").glob("*.yaml"))
-
-
-def load_sources(extra: Path | None = None) -> dict[str, Source]:
-    """Every source by name: the packaged files, and those of `extra`, which replace equal names.
-
-    Raises StreamFileError when a file is wrong or the folder does not exist.
-    """
-    sources = {source.source: source for source in map(read_source, packaged_files())}
-    if extra is not None:
-        if not extra.is_dir():
-            raise StreamFileError(f"ETL_SOURCES_DIR: {extra} is not a folder")
-        added: dict[str, Path] = {}
-        for path in sorted([*extra.glob("*.yaml"), *extra.glob("*.yml")]):
-            source = read_source(path)
-            if source.source in added:
-                raise StreamFileError(
-                    f"{path}: source {source.source!r} is also declared by {added[source.source].name}"
-                )
-            added[source.source] = path
-            sources[source.source] = source
-    return dict(sorted(sources.items()))
-
-
-def read_source(path: Path) -> Source:
-    """One stream file, validated. Cached by content: definitions and commands read it repeatedly."""
-    try:
-        return _parsed(path, path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StreamFileError(f"{path}: cannot be read: {error}") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(path: Path, text: str) -> Source:
-    try:
-        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-        raise StreamFileError(f"{path}: not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise StreamFileError(f"{path}: a stream file is a mapping that begins with `source:`")
-    try:
-        return Source.model_validate(_with_defaults(tree))
-    except ValidationError as error:
-        problems = "\n  ".join(_problem(tree, dict(item)) for item in error.errors())
-        raise StreamFileError(f"{path}:\n  {problems}") from None
-
-
-def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with `defaults` filled into each stream. Columns and parameters are joined, other keys replaced."""
-    defaults, streams = tree.get("defaults") or {}, tree.get("streams")
-    if not isinstance(defaults, dict) or not isinstance(streams, list):
-        return tree
-
-    def filled(stream: Any) -> Any:
-        if not isinstance(stream, dict):
-            return stream
-        merged = {**defaults, **stream}
-        for key in _MERGED & defaults.keys() & stream.keys():
-            if isinstance(defaults[key], dict) and isinstance(stream[key], dict):
-                merged[key] = {**defaults[key], **stream[key]}
-        return merged
-
-    return {**tree, "streams": [filled(stream) for stream in streams]}
-
-
-def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
-    """`stream 'issues', key columns.id: …` out of one validation error."""
-    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown key"
-    if location[:1] == ["streams"] and len(location) > 1 and location[1].isdigit():
-        stream = tree["streams"][int(location[1])]
-        name = stream.get("name", f"number {location[1]}") if isinstance(stream, dict) else location[1]
-        inner = location[2:]
-        if inner[:1] == ["columns"] and inner[-1:] == ["type"] and len(inner) == 3 and error["type"] != "missing":
-            inner = inner[:2]
-        return f"stream {name!r}, key {'.'.join(inner) or '(itself)'}: {message}"
-    return f"key {'.'.join(location)}: {message}" if location else message
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where YAML would keep the last one silently."""
-
-
-def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    written = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key is a word; a text that begins with { needs quotes", key_node.start_mark
-            )
-        if key in written:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-        written.add(key)
-    loader.flatten_mapping(node)  # `<<` brings further keys, which those written here replace
-    return {
-        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value
-    }
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from etl_assets.cli import main
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
-from etl_assets.spec import packaged_files
+from etl_assets.streamfiles import packaged_files
 
 PRODUCT = ("ETL_", "DUCKDB_", "TMETRIC_", "SHOP_")
 SHOP = """

@@ -31,7 +31,8 @@ from etl_assets.pipeline import Pipeline
 from etl_assets.sandbox.server import VENDORS, running
 from etl_assets.schema import schema_text
 from etl_assets.settings import Settings, connection, plain_values, reload_days
-from etl_assets.spec import Column, Source, load_sources, packaged_files, read_source
+from etl_assets.spec import Column, Source
+from etl_assets.streamfiles import load_sources, packaged_files, read_source
 from etl_assets.window import Window, since, until
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,8 @@ from etl_assets.errors import FinalError
 from etl_assets.qeasy import convert
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
-from etl_assets.spec import Source, Stream, packaged_files, read_source
+from etl_assets.spec import Source, Stream
+from etl_assets.streamfiles import packaged_files, read_source
 from etl_assets_tests.http import Seen, answer, serving
 from etl_assets_tests.sources.truth import Lab, day
 

@@ -18,7 +18,8 @@ from etl_assets.errors import ApiError, ApiUnavailable, EtlError, FinalError, La
 from etl_assets.extract import Extracted, check_access, extract, open_api
 from etl_assets.landing import Folder, pages
 from etl_assets.settings import Settings, connection
-from etl_assets.spec import Source, read_source
+from etl_assets.spec import Source
+from etl_assets.streamfiles import read_source
 from etl_assets.window import Window
 from etl_assets_tests.http import Exchange, Play, Script, Seen, Server, answer, serving
 

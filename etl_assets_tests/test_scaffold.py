@@ -10,12 +10,12 @@ import yaml
 from click.testing import CliRunner, Result
 
 from etl_assets.cli import main
-from etl_assets.sandbox.fxiaoke import STREAMS
-from etl_assets.sandbox.fxiaoke_fields import INVENTORY
+from etl_assets.sandbox.fxiaoke.fields import INVENTORY
+from etl_assets.sandbox.fxiaoke.vendor import STREAMS
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
 from etl_assets.scaffold import column_name, columns_of
-from etl_assets.spec import packaged_files, read_source
+from etl_assets.streamfiles import packaged_files, read_source
 from etl_assets_tests.sources.truth import Lab, day
 
 PACKAGED = next(file for file in packaged_files() if file.stem == "fxiaoke")

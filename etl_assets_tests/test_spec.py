@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from etl_assets.errors import StreamFileError
-from etl_assets.spec import Rate, Source, code_version, load_sources, packaged_files, read_source, snake
+from etl_assets.spec import Rate, Source, code_version, snake
+from etl_assets.streamfiles import load_sources, packaged_files, read_source
 
 GOOD = """
 source: demo

@@ -21,13 +21,13 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from etl_assets.sandbox.backlog import Backlog
+from etl_assets.sandbox.backlog.vendor import Backlog
 from etl_assets.sandbox.control import PREFIX, Control, Logged
 from etl_assets.sandbox.faults import Fault
-from etl_assets.sandbox.fxiaoke import Fxiaoke
+from etl_assets.sandbox.fxiaoke.vendor import Fxiaoke
 from etl_assets.sandbox.handle import Sandbox
-from etl_assets.sandbox.jushuitan import Jushuitan
-from etl_assets.sandbox.tmetric import TMetric
+from etl_assets.sandbox.jushuitan.vendor import Jushuitan
+from etl_assets.sandbox.tmetric.vendor import TMetric
 from etl_assets.sandbox.vendor import Clock, Request, Vendor
 from etl_assets.sandbox.wire import Protocol, Wire
 

@@ -23,7 +23,7 @@ import pytest
 
 from etl_assets.clean import content_hash
 from etl_assets.sandbox.handle import Sandbox
-from etl_assets.spec import load_sources
+from etl_assets.streamfiles import load_sources
 from etl_assets_tests.chaos import killer, steps
 
 DAY = "2026-01-05"

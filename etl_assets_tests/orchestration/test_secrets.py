@@ -17,8 +17,9 @@ import zstandard
 
 from etl_assets.errors import EtlError
 from etl_assets.pipeline import Pipeline
-from etl_assets.spec import Source, load_sources
+from etl_assets.spec import Source
 from etl_assets.sqltext import literal
+from etl_assets.streamfiles import load_sources
 from etl_assets_tests.http import Server, serving
 from etl_assets_tests.orchestration import hostile
 from etl_assets_tests.orchestration.lab import command, materialize, stream_file

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from etl_assets.sandbox.backlog import Backlog
+from etl_assets.sandbox.backlog.vendor import Backlog
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
 from etl_assets.sandbox.vendor import Clock

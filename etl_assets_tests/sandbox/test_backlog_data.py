@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from etl_assets.sandbox.backlog_activities import BULK, Activities, issue_ids
-from etl_assets.sandbox.backlog_base import Issue
-from etl_assets.sandbox.backlog_data import Tracker
-from etl_assets.sandbox.backlog_docs import Docs
+from etl_assets.sandbox.backlog.activities import BULK, Activities, issue_ids
+from etl_assets.sandbox.backlog.base import Issue
+from etl_assets.sandbox.backlog.data import Tracker
+from etl_assets.sandbox.backlog.docs import Docs
 from etl_assets.sandbox.times import at, wall
 from etl_assets.sandbox.world import ISSUE_PROJECTS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets.sandbox.fxiaoke import STREAMS, Fxiaoke
+from etl_assets.sandbox.fxiaoke.vendor import STREAMS, Fxiaoke
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.vendor import Clock
 from etl_assets_tests.sandbox.fxiaoke_api import DAY, INVENTORY, OBJECTS, START, Crm, of_day

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from etl_assets.sandbox.jushuitan import Settings
-from etl_assets.sandbox.jushuitan_gate import signature
+from etl_assets.sandbox.jushuitan.gate import signature
+from etl_assets.sandbox.jushuitan.vendor import Settings
 from etl_assets_tests.sandbox.jushuitan_api import DAY, ORDERS, SHOPS, Jst, jushuitan, md5
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets.sandbox.jushuitan import Jushuitan
+from etl_assets.sandbox.jushuitan.vendor import Jushuitan
 from etl_assets.sandbox.vendor import Clock
 
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")

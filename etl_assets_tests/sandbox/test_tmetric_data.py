@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from etl_assets.sandbox.times import at, iso, offset, wall
-from etl_assets.sandbox.tmetric_data import Entry, Workspace
+from etl_assets.sandbox.tmetric.data import Entry, Workspace
 
 JAPAN, NEW_YORK = "Asia/Tokyo", "America/New_York"
 

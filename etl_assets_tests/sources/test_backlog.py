@@ -23,7 +23,7 @@ from etl_assets.errors import ApiError, EtlError, RetryableError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.reconcile import reconcile
 from etl_assets.sandbox.server import running
-from etl_assets.spec import packaged_files, read_source
+from etl_assets.streamfiles import packaged_files, read_source
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab, leaks, output
 
 FILE = next(file for file in packaged_files() if file.stem == "backlog")

@@ -17,8 +17,8 @@ import yaml
 
 from etl_assets.errors import ApiError, ApiUnavailable
 from etl_assets.reconcile import reconcile
-from etl_assets.sandbox.fxiaoke import TOKEN_PATHS
-from etl_assets.sandbox.fxiaoke_fields import INVENTORY, OBJECTS
+from etl_assets.sandbox.fxiaoke.fields import INVENTORY, OBJECTS
+from etl_assets.sandbox.fxiaoke.vendor import TOKEN_PATHS
 from etl_assets.spec import Rate, TokenAuth
 from etl_assets.tokens import Token, TokenStore
 from etl_assets.warehouse.duckdb import Difference
