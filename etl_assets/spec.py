@@ -5,7 +5,9 @@ docs/streams.md explains every key.
 What to put here: the vocabulary and its consistency rules. What to keep out: how any of it is carried out.
 """
 
+import functools
 import hashlib
+import importlib.metadata
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -41,6 +43,7 @@ _WINDOW_FORMATS = ("date", "iso", "epoch_s", "epoch_ms", "epoch_ms_text")
 _RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra", "_page", "_reason", "_key", "_record", "_stamp", "_rest"}
 
 
+@functools.cache
 def snake(path: str) -> str:
     """Column name of a JSON path: `task.externalLink.caption` -> `task_external_link_caption`."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", path)
@@ -747,9 +750,12 @@ def _placeholders(tree: object) -> Iterator[str]:
             yield from _placeholders(value)
 
 
+@functools.cache
+def _package_version() -> str:
+    return importlib.metadata.version("etl-assets")
+
+
 def code_version(source: Source, stream: Stream) -> str:
     """Changes whenever the declaration of the stream does: package version and a digest."""
-    from importlib.metadata import version
-
     declared = f"{source.timezone}{source.base_url}{stream.model_dump_json()}"
-    return f"{version('etl-assets')}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"
+    return f"{_package_version()}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"
