@@ -8,6 +8,8 @@ step fails. What each declared type accepts stands in `coltypes.py`.
 import contextlib
 import importlib
 import json
+import logging
+import os
 import re
 import shutil
 import time
@@ -28,9 +30,13 @@ from etl_assets.sqltext import identifier, json_path, literal
 from etl_assets.template import filled
 from etl_assets.window import Window
 
+log = logging.getLogger(__name__)
+
 _SMALLEST_BUFFER = 1 << 20
 _ROW_GROUP = 2_048  # wide rows make a larger one hundreds of megabytes
 _COPIES_OF_A_PAGE = 60
+_COPIES_OF_A_ROW_GROUP = 8
+_MOST_THREADS = 4
 _TRANSFORM_ROWS = 50_000
 _SHOWN_REASONS = 5
 
@@ -75,7 +81,7 @@ def clean(
     try:
         with _workspace(into) as work, _database(work, received, memory_mb) as db:
             typed, table = work / "typed.parquet", work / "table.parquet"
-            _copy(db, typed_rows(source, stream, received, paths, reading), typed, compression="snappy")
+            _type(db, typed_rows(source, stream, received, paths, reading), typed)
             counts = _counts(db, stream, day, typed)
             if not stream.of and counts.read != received.rows:
                 raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
@@ -567,13 +573,15 @@ def _workspace(folder: Folder) -> Iterator[Path]:
 def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that spills into the workspace.
 
-    One thread: a second one takes as much memory again, and hardly shortens what is mostly decoding. A page is
-    held many times over while it is taken apart, so the largest one sets the least memory.
+    What a thread holds while it takes rows apart depends on the largest page and on how wide rows are; as many
+    threads are used as fit, and one gets what it needs.
     """
-    page_mb = received.details.get("largest_page_bytes", 0) * _COPIES_OF_A_PAGE // 1_000_000
+    page = received.details.get("largest_page_bytes", 0) * _COPIES_OF_A_PAGE
+    group = received.details.get("bytes", 0) // max(received.rows, 1) * _ROW_GROUP * _COPIES_OF_A_ROW_GROUP
+    memory = max(memory_mb * 1_000_000, page)
     config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": f"{max(memory_mb, page_mb)}MB",
+        "threads": max(1, min(os.cpu_count() or 1, _MOST_THREADS, memory // (page + group + 1))),
+        "memory_limit": f"{memory // 1_000_000}MB",
         "temp_directory": str(work / "spill"),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
@@ -581,6 +589,16 @@ def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb
     with duckdb.connect(":memory:", config=config) as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db
+
+
+def _type(db: duckdb.DuckDBPyConnection, sql: str, typed: Path) -> None:
+    """Write the typed rows. Where wide rows stand close together several threads can need too much: then one does."""
+    try:
+        _copy(db, sql, typed, compression="snappy")
+    except duckdb.OutOfMemoryException:
+        log.info("more memory is needed than there is; going on with one thread")
+        db.execute("SET threads = 1")
+        _copy(db, sql, typed, compression="snappy")
 
 
 def _copy(db: duckdb.DuckDBPyConnection, sql: str, file: Path, compression: str = "zstd") -> None:
