@@ -102,7 +102,6 @@ def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id
             "rows_path": ways.rows,
             "one": stream.one,
             "pages": writer.pages,
-            "bytes": writer.size,
             "largest_page_bytes": writer.largest_page,
         },
     )

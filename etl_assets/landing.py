@@ -166,7 +166,6 @@ class RawWriter:
     folder: Folder
     pages: int = 0
     rows: int = 0
-    size: int = 0
     largest_page: int = 0
     files: list[DataFile] = field(default_factory=list)
     _part: "_Part | None" = None
@@ -179,7 +178,6 @@ class RawWriter:
         written = self._part.write(head + body + b"}\n", rows)
         self.pages += 1
         self.rows += rows
-        self.size += written
         self.largest_page = max(self.largest_page, written + 16)
         if self._part.size >= _PART_BYTES:
             self.finish()

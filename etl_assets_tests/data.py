@@ -116,7 +116,6 @@ class Bench:
                 "rows_path": self.stream.rows,
                 "one": self.stream.one,
                 "pages": writer.pages,
-                "bytes": writer.size,
                 "largest_page_bytes": writer.largest_page,
             },
         )
