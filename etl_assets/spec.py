@@ -548,6 +548,13 @@ class Stream(Model):
             return list(self.of.stamp)
         return [*self.each.stamp, *self.each.lookup] if self.each else []
 
+    @property
+    def placeholders(self) -> set[str]:
+        """The names of the values that its requests are filled with."""
+        asked = [self.path, self.params, self.json_body, self.form]
+        asked += [part for way in self.alternatives for part in (way.path, way.params)]
+        return set(_placeholders(asked))
+
     def field_columns(self) -> list[tuple[str, list[str], Column]]:
         """(column name, JSON paths, declaration) of every column read from the row."""
         return [(column.name or snake(path), column.path or [path], column) for path, column in self.columns.items()]
@@ -678,12 +685,10 @@ def _check_stream(source: Source, stream: Stream) -> None:
     for name in _placeholders(stream.reading):
         if name not in source.settings or source.settings[name].secret:
             raise ValueError(f"{where}.reading: {{{name}}} is not a setting that may be shown")
-    asked = [stream.path, stream.params, stream.json_body, stream.form]
-    asked += [part for way in stream.alternatives for part in (way.path, way.params)]
-    for name in sorted(set(_placeholders(asked))):
+    for name in sorted(stream.placeholders):
         if name not in allowed:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
-    if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
+    if stream.window is None and {"since", "until"} & stream.placeholders:
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
 
 
