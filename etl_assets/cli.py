@@ -77,7 +77,7 @@ def import_qeasy(file: Path, source: str | None, out: Path | None) -> None:
 
     What a stream file cannot carry is told as warnings, here and at the head of the file.
     """
-    from etl_assets.qeasy import convert
+    from etl_assets.qeasy.convert import convert
     from etl_assets.scaffold import write_text
 
     try:
