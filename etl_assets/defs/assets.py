@@ -22,7 +22,12 @@ def key(layer: str, source: Source, stream: Stream) -> dg.AssetKey:
 
 def partitions(source: Source, stream: Stream) -> dg.DailyPartitionsDefinition | None:
     """Days in the source's zone, or None for a snapshot."""
-    if stream.window is None or source.start is None:
+    return days(source) if stream.window else None
+
+
+def days(source: Source) -> dg.DailyPartitionsDefinition | None:
+    """The days of a source; None where all its streams are snapshots."""
+    if source.start is None:
         return None
     # The day that has begun is a partition, too: see the daily schedule.
     return dg.DailyPartitionsDefinition(source.start.isoformat(), timezone=source.timezone, end_offset=1)

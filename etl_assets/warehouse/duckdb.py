@@ -163,6 +163,21 @@ class DuckDbWarehouse:
             shown = [header, *sample.fetchall()]
         return Built(str(self.path), rows, shown)
 
+    def spool(self, sql: str, file: Path) -> None:
+        """Copy the rows of a SELECT into the table `rows` of a new DuckDB file, to be read without holding up loads.
+
+        Raises FinalError when the warehouse cannot answer the SELECT, LandingError when the disk is full.
+        """
+        with self.reader() as db:
+            try:
+                db.execute(f"ATTACH {literal(str(file))} AS spool (READ_WRITE)")
+                db.execute(f"CREATE TABLE spool.rows AS {sql}")
+                db.execute("DETACH spool")
+            except duckdb.IOException as error:
+                raise LandingError(f"{file}: cannot be written: {error}") from None
+            except duckdb.Error as error:
+                raise FinalError(f"the SELECT cannot be answered: {error}") from None
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
         """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
