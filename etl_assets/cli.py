@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from etl_assets import redact
+from etl_assets import commands, redact
 from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
@@ -17,6 +17,9 @@ from etl_assets.spec import Source
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """SaaS APIs as trustworthy warehouse tables."""
+
+
+main.add_command(commands.alert)
 
 
 @main.command()

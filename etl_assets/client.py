@@ -83,7 +83,7 @@ class Client:
         return self._limiter.waits.seconds
 
     def send(self, request: Request) -> Answer:
-        """The API's good answer, its body one JSON value.
+        """The API's good answer, its body one JSON value unless the request is `plain`.
 
         Raises ApiError when the API refuses or its answer cannot be used, ApiUnavailable when no good
         answer came within the attempts and the total deadline.
@@ -154,7 +154,7 @@ class Client:
         if answer.status in RETRY_STATUS:
             asked = requested_wait(answer, time.time())
             return _Again(f"HTTP {answer.status}", asked, accepted=answer.status != 429)
-        if answer.status >= 300:
+        if answer.status >= 300 or request.plain:
             return answer
         try:
             answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
