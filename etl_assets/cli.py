@@ -19,7 +19,8 @@ def main() -> None:
     """SaaS APIs as trustworthy warehouse tables."""
 
 
-main.add_command(commands.alert)
+for _command in (commands.replay, commands.request, commands.trace, commands.alert):
+    main.add_command(_command)
 
 
 @main.command()

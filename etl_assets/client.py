@@ -30,7 +30,7 @@ RETRY_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 ATTEMPTS = 7
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_REQUESTED_WAIT_SECONDS = 300.0
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "etl-assets"}
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "etl-assets"}
 _REDIRECTS = 3
 _CHUNK = 1 << 16
 _SHOWN = 200
@@ -171,7 +171,7 @@ class Client:
             method=request.method,
             url=self._base_url + request.path,
             params=list(request.params),
-            headers={**_HEADERS, **request.headers},
+            headers={**HEADERS, **request.headers},
             data=request.body,
         )
         for _ in range(_REDIRECTS + 1):

@@ -2,11 +2,13 @@
 
 import dagster as dg
 
+from etl_assets.defs.alerts import alert_sensors
 from etl_assets.defs.assets import stream_assets
 from etl_assets.defs.exports import exports
 from etl_assets.defs.jobs import jobs_and_schedules
 from etl_assets.defs.marts import marts
 from etl_assets.defs.reconcile import reconcile_jobs
+from etl_assets.defs.replay import replay_job
 from etl_assets.defs.resources import resources
 from etl_assets.pipeline import Pipeline
 
@@ -26,5 +28,7 @@ def defs() -> dg.Definitions:
         marts(),
         exports(pipeline.sources, pipeline.settings.sources_dir),
         reconcile_jobs(sources),
+        replay_job(),
+        alert_sensors(),
         dg.Definitions(executor=dg.in_process_executor),
     )

@@ -141,6 +141,12 @@ def register_secrets(sources: Iterable[Source], env: Environment | None = None) 
                 redact.register(env.get(name, ""))
 
 
+def lifetimes(source: Source, env: Environment | None = None) -> list[tuple[str, str]]:
+    """(name, value) of the source's settings that are set and whose lifetime is known."""
+    env = environment() if env is None else env
+    return [(name, env[name]) for name, declared in source.settings.items() if declared.lifetime and name in env]
+
+
 def plain_values(source: Source, env: Environment | None = None) -> dict[str, str]:
     """The source's settings that are no secrets and have a value: steps without the API need only these."""
     env = environment() if env is None else env

@@ -11,7 +11,7 @@ import dagster as dg
 from etl_assets.defs import checks, steps
 from etl_assets.spec import Source, Stream, code_version
 
-DEADLINE_CRON = "0 9 * * *"
+DEADLINE_HOUR = 9
 DEADLINE_SLACK = timedelta(hours=9)
 
 
@@ -103,7 +103,7 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     spec = _spec("warehouse", source, stream, kinds={"warehouse", "duckdb"}, deps=[key("clean", source, stream)])
     spec = spec.replace_attributes(
         freshness_policy=dg.FreshnessPolicy.cron(
-            deadline_cron=DEADLINE_CRON, lower_bound_delta=DEADLINE_SLACK, timezone=source.timezone
+            deadline_cron=f"0 {DEADLINE_HOUR} * * *", lower_bound_delta=DEADLINE_SLACK, timezone=source.timezone
         )
     )
 
