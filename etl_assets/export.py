@@ -35,7 +35,7 @@ DAY = "{day}"
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 # https://owasp.org/www-community/attacks/CSV_Injection, with the full-width forms that spreadsheets take as well.
 _BEGINS_A_FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _SORTED_IN_MEMORY = 20_000  # rows; more are sorted in pieces on disk
 _FETCHED = 2_000
 
@@ -145,7 +145,7 @@ def file_of(export: Export, landing: Path, day: date | None) -> Path:
 
 
 def export(declared: Export, warehouse: Warehouse, landing: Path, day: date | None) -> Exported:
-    """Write the file of the day, or change nothing. The same rows give the same bytes.
+    """Write the file of the day, or change nothing. The same rows give the same bytes, if they are sorted.
 
     Raises FinalError when the rows are not as declared, LandingError when the file cannot be written.
     """
@@ -188,7 +188,9 @@ def _table(declared: Export, spool: Path, work: Path) -> Iterable[Sequence[Any]]
     header = next(iter(rows))
     columns = declared.columns or {name: name for name in header}
     if missing := [name for name in [*columns, *declared.sort] if name not in header]:
-        raise FinalError(f"export {declared.name}: there is no column {', '.join(missing)}; the SELECT has {header}")
+        raise FinalError(
+            f"export {declared.name}: there is no column {', '.join(missing)}; the SELECT has {', '.join(header)}"
+        )
     if declared.sort:
         # The other columns decide between equal rows, so that the file does not depend on the order of reading.
         key = list(dict.fromkeys([*declared.sort, *columns]))

@@ -164,7 +164,9 @@ class DuckDbWarehouse:
         return Built(str(self.path), rows, shown)
 
     def spool(self, sql: str, file: Path) -> None:
-        """Copy the rows of a SELECT into the table `rows` of a new DuckDB file, to be read without holding up loads.
+        """Copy the rows of a SELECT, in its order, into the table `rows` of a new DuckDB file.
+
+        There they can be read for as long as it takes, without holding up loads.
 
         Raises FinalError when the warehouse cannot answer the SELECT, LandingError when the disk is full.
         """
