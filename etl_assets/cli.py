@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from etl_assets import redact
+from etl_assets import commands, redact
 from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
@@ -17,6 +17,10 @@ from etl_assets.spec import Source
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """SaaS APIs as trustworthy warehouse tables."""
+
+
+for _command in (commands.replay, commands.request, commands.trace, commands.alert):
+    main.add_command(_command)
 
 
 @main.command()
@@ -77,7 +81,7 @@ def import_qeasy(file: Path, source: str | None, out: Path | None) -> None:
 
     What a stream file cannot carry is told as warnings, here and at the head of the file.
     """
-    from etl_assets.qeasy import convert
+    from etl_assets.qeasy.convert import convert
     from etl_assets.scaffold import write_text
 
     try:

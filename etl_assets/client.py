@@ -30,7 +30,7 @@ RETRY_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 ATTEMPTS = 7
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_REQUESTED_WAIT_SECONDS = 300.0
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "etl-assets"}
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "etl-assets"}
 _REDIRECTS = 3
 _CHUNK = 1 << 16
 _SHOWN = 200
@@ -77,7 +77,7 @@ class Client:
         return self._limiter.waits.seconds
 
     def send(self, request: Request) -> Answer:
-        """The API's good answer, its body one JSON value.
+        """The API's good answer, its body one JSON value unless the request is `plain`.
 
         Raises ApiError when the API refuses or its answer cannot be used, ApiUnavailable when no good
         answer came within the attempts and the total deadline.
@@ -147,7 +147,7 @@ class Client:
         if answer.status in RETRY_STATUS:
             asked = requested_wait(answer, time.time())
             return _Again(f"HTTP {answer.status}", asked, accepted=answer.status != 429)
-        if answer.status >= 300:
+        if answer.status >= 300 or request.plain:
             return answer
         try:
             answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
@@ -183,7 +183,7 @@ class Client:
             request.method,
             self._prefix + target,
             body=request.body,
-            headers={**_HEADERS, **request.headers},
+            headers={**HEADERS, **request.headers},
             timeout=urllib3.Timeout(min(self._timeouts.connect, left), min(self._timeouts.read, left)),
             retries=False,
             redirect=False,

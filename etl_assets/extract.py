@@ -97,7 +97,12 @@ def extract(api: Api, stream: Stream, day: Window | None, folder: Folder, run_id
         code_version=code_version(api.source, stream),
         created_at=datetime.now(UTC).isoformat(),
         details={
-            "request": {"method": stream.method, "path": ways.path, "params": ways.params},
+            "request": {
+                "method": stream.method,
+                "path": ways.path,
+                "params": ways.params,
+                "body": stream.form if stream.json_body is None else stream.json_body,
+            },
             "started_at": started_at.isoformat(),
             "rows_path": ways.rows,
             "one": stream.one,
@@ -387,6 +392,26 @@ class _Progress:
             "%s: %d pages, %d rows, %.0f rows/s, part %d of %d%s",
             *(self.name, pages, rows, rows / elapsed, done, unit.of, eta),
         )
+
+
+def preview(api: Api, stream: Stream, day: Window | None) -> Iterator[Request]:
+    """The first request of each slice of the window, before it is authorised; nothing is sent.
+
+    Where the request is made once per row of a parent, the values of the parent are left as placeholders.
+    """
+    alone = stream.model_copy(update={"each": None})
+    first = next(paginate.pager(stream.paging, _identity(stream)))
+    assert not isinstance(first, Rest)  # the first page is always asked for alone
+    _, units = _units(api, alone, day)
+    for asked in units:
+        yield _request(api, stream, _Ways(stream), _Unfilled({**stream.values, **asked.values, **first, "uuid": "…"}))
+
+
+class _Unfilled(dict[str, Any]):
+    """Values of which those of a parent row, not known yet, stand for themselves."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{{{name}}}"
 
 
 def check_access(api: Api) -> None:

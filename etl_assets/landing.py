@@ -24,6 +24,7 @@ import zstandard
 from etl_assets.errors import LandingError
 
 MANIFEST = "manifest.json"
+SNAPSHOT = "snapshot"
 KEEP_UNREFERENCED_SECONDS = 24 * 3600
 _PART_BYTES = 2 << 20  # uncompressed; DuckDB holds whole parts, one per thread
 _LEVEL = 3
@@ -74,7 +75,7 @@ class Folder:
     def __init__(self, root: str | Path, layer: str, source: str, stream: str, day: date | None) -> None:
         """`day` is the partition; None for a snapshot."""
         self.partition = day.isoformat() if day else None
-        self.path = Path(root) / layer / source / stream / (self.partition or "snapshot")
+        self.path = Path(root) / layer / source / stream / (self.partition or SNAPSHOT)
         self._identity = (layer, source, stream, self.partition)
 
     @property
@@ -153,6 +154,13 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):  # another run sweeps the same folder
                 if file.name not in named and file.stat().st_mtime < limit:
                     shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def days(root: str | Path, layer: str, source: str, stream: str) -> list[date]:
+    """The days that have a complete set of files, in order."""
+    folder = Path(root) / layer / source / stream
+    names = [manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST}")]
+    return sorted(date.fromisoformat(name) for name in names if name != SNAPSHOT)
 
 
 @dataclass

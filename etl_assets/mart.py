@@ -40,12 +40,17 @@ def _reads(mart: Mart, others: list[Mart]) -> bool:
     return any((SCHEMA, other.name) in mart.tables for other in others)
 
 
+def tables_read(sql: str) -> tuple[tuple[str, str], ...]:
+    """(schema, table) of every table that a SELECT names with its schema; none where it is no SELECT."""
+    with duckdb.connect(":memory:") as db:
+        ((tree,),) = db.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    return tuple(sorted(set(_tables(json.loads(tree)))))
+
+
 def _read(file: Path) -> Mart:
     sql = file.read_text("utf-8")
     comment = [line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--")]
-    with duckdb.connect(":memory:") as db:
-        ((tree,),) = db.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-    return Mart(file.stem, " ".join(comment), sql, tuple(sorted(set(_tables(json.loads(tree))))))
+    return Mart(file.stem, " ".join(comment), sql, tables_read(sql))
 
 
 def _tables(tree: Any) -> Iterator[tuple[str, str]]:

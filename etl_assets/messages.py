@@ -15,7 +15,10 @@ from etl_assets.template import Params
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request before authorisation. `label` names it in texts and holds no secret."""
+    """One HTTP request before authorisation. `label` names it in texts and holds no secret.
+
+    The good answer of a `plain` one need not be JSON.
+    """
 
     method: str
     path: str
@@ -26,6 +29,7 @@ class Request:
     bucket: str = "default"
     errors: Errors | None = None
     repeatable: bool = True
+    plain: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ This is what orchestration calls; it knows where things lie, and nothing about w
 
 import logging
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 from etl_assets.clean import Cleaned
 from etl_assets.clean import clean as clean_files
+from etl_assets.export import Export, Exported
+from etl_assets.export import export as write_export
 from etl_assets.extract import Api, Extracted, open_api
 from etl_assets.extract import extract as extract_pages
 from etl_assets.landing import Folder
@@ -88,6 +92,12 @@ class Pipeline:
         if stream.of:
             return self.folder("clean", source, source.stream(stream.of.stream), day)
         return self.folder("raw", source, stream, day)
+
+    def export(self, declared: Export, day: date | None) -> Exported:
+        """Tables to a file for people."""
+        done = write_export(declared, self.warehouse, Path(self.settings.landing), day)
+        log.info("export: %d rows, %d bytes, to %s", done.rows, done.bytes, done.file)
+        return done
 
     def inspect(self, source: Source, stream: Stream, day: Window | None) -> Findings:
         """What is in the clean set, as its reader finds it."""

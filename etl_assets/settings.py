@@ -6,10 +6,10 @@ counts as unset. Each setting is listed with a comment in `.env.example`.
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 
@@ -77,6 +77,74 @@ class Settings:
         if "://" in settings.landing:
             raise SettingError("ETL_LANDING: only a local folder is supported")
         return settings
+
+
+WEBHOOK_FORMATS = ("slack", "dingtalk", "wecom", "feishu", "json")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where alerts go: an address that is itself a secret, the form it takes, and the secret to sign with, if any."""
+
+    name: str
+    format: str
+    url: SplitResult
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class AlertSettings:
+    """Who is told of failures, and how often: no webhook, no alert. `ui_url` is where runs can be looked at."""
+
+    webhooks: tuple[Webhook, ...]
+    window_seconds: float
+    ui_url: str | None
+
+    @classmethod
+    def read(cls, env: Environment | None = None) -> "AlertSettings":
+        """Settings of the environment, secrets registered for redaction. Raises SettingError naming the variable."""
+        env = environment() if env is None else env
+        form, secret = env.get("ALERT_WEBHOOK_FORMAT", "json"), env.get("ALERT_WEBHOOK_SECRET")
+        if form not in WEBHOOK_FORMATS:
+            raise SettingError(f"ALERT_WEBHOOK_FORMAT: {form!r} is none of {', '.join(WEBHOOK_FORMATS)}")
+        redact.register(secret or "")
+        slack, other = (_webhook_url(env, name) for name in ("SLACK_WEBHOOK_URL", "ALERT_WEBHOOK_URL"))
+        webhooks = [Webhook("slack", "slack", slack)] if slack else []
+        webhooks += [Webhook("webhook", form, other, secret)] if other else []
+        ui_url = env.get("DAGSTER_UI_URL", "").rstrip("/")
+        if ui_url and not ui_url.startswith(("http://", "https://")):
+            raise SettingError("DAGSTER_UI_URL: give the address of the Dagster UI, such as https://dagster.example")
+        return cls(tuple(webhooks), 60 * _number(env, "ALERT_WINDOW_MINUTES", 60), ui_url or None)
+
+
+def _webhook_url(env: Environment, name: str) -> SplitResult | None:
+    """The address of a webhook. Whoever knows it can post, so every telling part of it is kept out of texts."""
+    if not (text := env.get(name)):
+        return None
+    url = _split(text)
+    if url is None or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise SettingError(f"{name}: is not the address of a webhook")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise SettingError(f"{name}: http:// is accepted for this machine only; use https://")
+    telling = [part for part in (*url.path.split("/"), *(value for _, value in parse_qsl(url.query))) if len(part) > 15]
+    for secret in (text, f"{url.path}?{url.query}" if url.query else url.path, *telling):
+        redact.register(secret if len(secret) > 7 else "")
+    return url
+
+
+def register_secrets(sources: Iterable[Source], env: Environment | None = None) -> None:
+    """Keep every secret of the environment out of the texts of this process, also of sources that it does not ask."""
+    env = environment() if env is None else env
+    for source in sources:
+        for name, declared in source.settings.items():
+            if declared.secret:
+                redact.register(env.get(name, ""))
+
+
+def lifetimes(source: Source, env: Environment | None = None) -> list[tuple[str, str]]:
+    """(name, value) of the source's settings that are set and whose lifetime is known."""
+    env = environment() if env is None else env
+    return [(name, env[name]) for name, declared in source.settings.items() if declared.lifetime and name in env]
 
 
 def plain_values(source: Source, env: Environment | None = None) -> dict[str, str]:

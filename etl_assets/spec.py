@@ -109,6 +109,10 @@ class Setting(Model):
     secret: bool = Field(False, description="Never shown or written anywhere.")
     optional: bool = Field(False, description="The source works without it, or another way to authorise does.")
     default: str | None = Field(None, description="Value when the variable is unset.")
+    lifetime: Duration | None = Field(
+        None,
+        description="How long a value is good for; an alert comes before it ends, counted from its first use here.",
+    )
 
 
 class Rate(Model):

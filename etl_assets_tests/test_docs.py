@@ -3,6 +3,7 @@
 A document that a test cannot hold to its word should say less.
 """
 
+import csv
 import importlib.util
 import json
 import re
@@ -17,6 +18,7 @@ from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import click
+import duckdb
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -24,13 +26,24 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from etl_assets import client, errors, spec
+from etl_assets.alerts import KEPT_DAYS
 from etl_assets.cli import main
+from etl_assets.export import Export, Layout, load_exports, write
 from etl_assets.landing import Manifest
 from etl_assets.mart import load_marts
 from etl_assets.pipeline import Pipeline
 from etl_assets.sandbox.server import VENDORS, running
 from etl_assets.schema import schema_text
-from etl_assets.settings import Settings, connection, plain_values, reload_days
+from etl_assets.settings import (
+    WEBHOOK_FORMATS,
+    AlertSettings,
+    Settings,
+    connection,
+    lifetimes,
+    plain_values,
+    register_secrets,
+    reload_days,
+)
 from etl_assets.spec import Column, Source
 from etl_assets.streamfiles import load_sources, packaged_files, read_source
 from etl_assets.window import Window, since, until
@@ -40,11 +53,16 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy/README.md
 STREAMS = (ROOT / "docs/streams.md").read_text("utf-8")
 SOURCES = (ROOT / "docs/sources.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+EXPORTS = (ROOT / "docs/exports.md").read_text("utf-8")
+ALERTS = (ROOT / "docs/alerts.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 EVERYTHING = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
 DAY = "2026-01-05"
 
-KNOWN_HOSTS = {"127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"}
+KNOWN_HOSTS = {
+    *("127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"),
+    "owasp.org",
+}
 
 
 @dataclass(frozen=True)
@@ -475,7 +493,10 @@ def test_every_variable_that_is_read_is_in_the_example_and_no_other() -> None:
     sources = load_sources().values()
     env = Recorder({name: some_value(source, name) for source in sources for name in source.settings})
     Settings.read(env)
+    AlertSettings.read(env)
+    register_secrets(sources, env)
     for source in sources:
+        lifetimes(source, env)
         plain_values(source, env)
         connection(source, env)
         reload_days(source, env)
@@ -505,6 +526,7 @@ def test_every_variable_has_a_comment() -> None:
 def test_the_defaults_in_the_example_are_the_real_ones() -> None:
     shown = {name: variable.default for name, variable in listed_variables().items() if variable.default}
     assert Settings.read(shown) == Settings.read({})
+    assert AlertSettings.read(shown) == AlertSettings.read({})
     for source in load_sources().values():
         needed = {
             name: some_value(source, name) for name, setting in source.settings.items() if setting.default is None
@@ -647,3 +669,48 @@ def test_every_check_job_and_schedule_is_described() -> None:
 
 def test_every_mart_is_described() -> None:
     assert described("Mart") == [f"mart.{mart.name}" for mart in load_marts()]
+
+
+# Exports and alerts
+
+
+def test_every_key_of_an_export_is_documented_with_its_default() -> None:
+    rows = table(EXPORTS, "Key of an export", "Type", "Default", "Meaning").rows
+    shown = {words(key)[0]: default for key, _, default, _ in rows}
+    assert shown == {key: default_of(field) for key, field in keys_of(Export).items()}
+    kinds = {words(key)[0]: words(kind) for key, kind, _, _ in rows}
+    assert kinds["format"] == _choices(Export.model_fields["format"].annotation)
+
+
+def test_cells_are_written_as_shown(tmp_path: Path) -> None:
+    with duckdb.connect(":memory:") as db:
+        db.execute("SET TimeZone = 'UTC'")
+        for value, shown in table(EXPORTS, "Value", "In the file").rows:
+            (row,) = db.execute(f"SELECT {words(value)[0]}").fetchall()
+            file = write([["cell"], row], tmp_path / "cell.csv", Layout()).file
+            with file.open(encoding="utf-8", newline="") as handle:
+                assert list(csv.reader(handle))[1] == words(shown)
+
+
+def test_the_example_of_an_export_is_one(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/files.yaml").write_text(code(EXPORTS, "yaml")[0], "utf-8")
+    packaged = {export.name for export in load_exports()}
+    (added,) = {export.name for export in load_exports(tmp_path)} - packaged
+    assert f"export/{added}" in EXPORTS
+    assert {word for cell in table(EXPORTS, "Export", "Is").column() for word in words(cell)} == packaged
+
+
+def test_the_demo_in_the_readme_shows_every_export() -> None:
+    assert set(re.findall(r"(?m)^ *export/(\w+) ", README)) == {export.name for export in load_exports()}
+
+
+def test_every_form_and_sensor_of_alerts_is_described() -> None:
+    from etl_assets.definitions import defs
+
+    forms = [words(cell)[0] for cell in table(ALERTS, "`ALERT_WEBHOOK_FORMAT`").column()]
+    assert tuple(forms) == WEBHOOK_FORMATS
+    sensors = {sensor.name for sensor in defs().sensors or ()}
+    assert sensors == {word for cell in table(ALERTS, "Sensor").column() for word in words(cell)}
+    assert sensors <= set(words(OPERATIONS))
+    assert f"not be delivered for {KEPT_DAYS} days" in ALERTS

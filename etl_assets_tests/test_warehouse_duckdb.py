@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -737,6 +738,33 @@ def test_a_warehouse_in_a_folder_that_does_not_exist_yet_is_created(tmp_path: Pa
     bench = dataclasses.replace(Bench.of(tmp_path, SNAPSHOT), file="some/where/else.duckdb")
     bench.loaded([row(1)])
     assert [file.name for file in (tmp_path / "some" / "where").iterdir()] == ["else.duckdb"]
+
+
+KILLED_BEFORE_THE_LINK = """
+import os, signal, sys
+from pathlib import Path
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with DuckDbWarehouse(Path(sys.argv[1]), 60, 300).writer():
+    pass
+"""
+
+
+def test_what_a_kill_during_the_creation_leaves_is_swept_a_day_later(tmp_path: Path) -> None:
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_THE_LINK, str(bench.warehouse.path)], cwd=ROOT, check=False
+    )
+    (left,) = tmp_path.glob(".warehouse.duckdb.*")
+    mine = left.with_name(".warehouse.duckdb.mine")
+    mine.touch()
+    bench.loaded([row(1)])
+    assert (done.returncode, left.exists()) == (-9, True)  # it may be the file of a process that is still at it
+    for file in (left, mine):
+        os.utime(file, (0, 0))
+    bench.loaded([row(2)])
+    assert (left.exists(), mine.exists()) == (False, True)
+    assert [found["id"] for found in bench.table()] == [2]
 
 
 def test_streams_and_sources_of_one_warehouse_keep_to_their_tables(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import dagster as dg
 from etl_assets.defs import checks, steps
 from etl_assets.spec import Source, Stream, code_version
 
-DEADLINE_CRON = "0 9 * * *"
+DEADLINE_HOUR = 9
 DEADLINE_SLACK = timedelta(hours=9)
 
 
@@ -23,7 +23,12 @@ def key(layer: str, source: Source, stream: Stream) -> dg.AssetKey:
 
 def partitions(source: Source, stream: Stream) -> dg.DailyPartitionsDefinition | None:
     """Days in the source's zone, or None for a snapshot."""
-    if stream.window is None or source.start is None:
+    return days(source) if stream.window else None
+
+
+def days(source: Source) -> dg.DailyPartitionsDefinition | None:
+    """The days of a source; None where all its streams are snapshots."""
+    if source.start is None:
         return None
     # The day that has begun is a partition, too: see the daily schedule.
     return dg.DailyPartitionsDefinition(source.start.isoformat(), timezone=source.timezone, end_offset=1)
@@ -130,7 +135,8 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 
 @functools.cache  # Dagster tries a thousand ticks of the cron each time
 def _fresh_by_morning(timezone: str) -> dg.FreshnessPolicy:
-    return dg.FreshnessPolicy.cron(deadline_cron=DEADLINE_CRON, lower_bound_delta=DEADLINE_SLACK, timezone=timezone)
+    cron = f"0 {DEADLINE_HOUR} * * *"
+    return dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=DEADLINE_SLACK, timezone=timezone)
 
 
 def _spec(layer: str, source: Source, stream: Stream, *, kinds: set[str], deps: list[dg.AssetKey]) -> dg.AssetSpec:

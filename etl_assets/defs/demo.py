@@ -13,6 +13,7 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets.definitions import defs
+from etl_assets.export import LAYER, load_exports
 from etl_assets.mart import SCHEMA
 from etl_assets.pipeline import Pipeline
 from etl_assets.spec import Source
@@ -41,9 +42,10 @@ def main() -> int:
     pipeline = Pipeline.from_environment()
     resolved = defs()
     seconds: dict[str, float] = {}
+    files: dict[str, _Line] = {}
     with dg.DagsterInstance.get() as instance:
         runs = [run for source in pipeline.sources.values() for run in _runs(source)]
-        for name, partition in [*runs, ("marts", None)]:
+        for name, partition in [*runs, ("marts", None), *_exports(pipeline)]:
             print(f"{name} {partition or ''}".rstrip(), flush=True)
             done = resolved.resolve_job_def(name).execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
@@ -54,7 +56,8 @@ def main() -> int:
             if not done.success:
                 return _failed(done)
             _add_seconds(seconds, done)
-    lines = list(_lines(pipeline, seconds))
+            _add_files(files, done)
+    lines = sorted([*_lines(pipeline, seconds), *files.values()], key=lambda line: line.asset)
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
     print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
@@ -69,6 +72,15 @@ def _runs(source: Source) -> Iterator[tuple[str, str | None]]:
             yield f"{source.source}_daily", (FIRST_DAY + timedelta(days=n)).isoformat()
 
 
+def _exports(pipeline: Pipeline) -> Iterator[tuple[str, str | None]]:
+    declared = load_exports(pipeline.settings.sources_dir)
+    if any(not export.days_of for export in declared):
+        yield "exports", None
+    for source in sorted({export.days_of for export in declared if export.days_of}):
+        for n in range(DAYS):
+            yield f"{source}_exports", (FIRST_DAY + timedelta(days=n)).isoformat()
+
+
 def _failed(done: dg.ExecuteInProcessResult) -> int:
     for event in done.all_events:
         if event.is_failure and event.message:
@@ -81,9 +93,26 @@ def _failed(done: dg.ExecuteInProcessResult) -> int:
 def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> None:
     for event in done.get_asset_materialization_events():
         layer, *path = event.asset_key.path if event.asset_key else [""]
+        if layer == LAYER:
+            continue
         spent = event.step_materialization_data.materialization.metadata["seconds"].value
         asset = "/".join([SCHEMA if layer == SCHEMA else "warehouse", *path])
         seconds[asset] = seconds.get(asset, 0.0) + float(str(spent))
+
+
+def _add_files(files: dict[str, _Line], done: dg.ExecuteInProcessResult) -> None:
+    """Exports: each with its rows, and the last file written."""
+    for event in done.get_asset_materialization_events():
+        if event.asset_key and event.asset_key.path[0] == LAYER:
+            asset, metadata = "/".join(event.asset_key.path), event.step_materialization_data.materialization.metadata
+            before = files.get(asset, _Line(asset, 0, 0.0, ""))
+            rows = metadata.get("dagster/partition_row_count") or metadata["dagster/row_count"]
+            files[asset] = _Line(
+                asset,
+                before.rows + int(str(rows.value)),
+                before.seconds + float(str(metadata["seconds"].value)),
+                Path(str(metadata["dagster/uri"].value)).name,
+            )
 
 
 def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
@@ -96,7 +125,7 @@ def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
 
 def _table(lines: list[_Line], style: str) -> str:
     rows = [(line.asset, line.rows, round(line.seconds, 2), line.where) for line in lines]
-    return tabulate(rows, headers=["asset", "rows", "seconds", "table"], tablefmt=style)
+    return tabulate(rows, headers=["asset", "rows", "seconds", "table or file"], tablefmt=style)
 
 
 def _write_report(path: Path, lines: list[_Line]) -> None:

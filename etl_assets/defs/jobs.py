@@ -44,17 +44,25 @@ def daily_schedule(source: Source, job: "UnresolvedAssetJobDefinition") -> dg.Sc
     and would be missing until tomorrow.
     """
     merges = any(stream.mode == "merge" for stream in source.streams)
+    text = f"Loads the last {source.reload_days} days of {source.title}, each as its own run."
+    return reload_schedule(source, job, _DAILY_CRON, text, from_day=0 if merges else 1)
+
+
+def reload_schedule(
+    source: Source, job: "UnresolvedAssetJobDefinition", cron: str, description: str, *, from_day: int
+) -> dg.ScheduleDefinition:
+    """A run of the job per day that the source loads again: from `from_day` days back on, as many as it says."""
 
     @dg.schedule(
-        name=f"{source.source}_daily_schedule",
+        name=f"{job.name}_schedule",
         job=job,
-        cron_schedule=_DAILY_CRON,
+        cron_schedule=cron,
         execution_timezone=source.timezone,
-        description=f"Loads the last {source.reload_days} days of {source.title}, each as its own run.",
+        description=description,
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         today = context.scheduled_execution_time.astimezone(ZoneInfo(source.timezone)).date()
-        for back in range(0 if merges else 1, reload_days(source) + 1):
+        for back in range(from_day, reload_days(source) + 1):
             day = (today - timedelta(days=back)).isoformat()
             if source.start and day >= source.start.isoformat():
                 yield dg.RunRequest(run_key=f"{today}/{day}", partition_key=day)

@@ -17,7 +17,7 @@ def mart_asset(mart: Mart) -> dg.AssetsDefinition:
         description=mart.description,
         group_name=SCHEMA,
         kinds={"duckdb", "sql"},
-        deps=[_origin(schema, table) for schema, table in mart.tables],
+        deps=[origin(schema, table) for schema, table in mart.tables],
     )
 
     @dg.multi_asset(
@@ -45,7 +45,8 @@ def mart_asset(mart: Mart) -> dg.AssetsDefinition:
     return build
 
 
-def _origin(schema: str, table: str) -> dg.AssetKey:
+def origin(schema: str, table: str) -> dg.AssetKey:
+    """The asset that makes a table."""
     return dg.AssetKey([schema, table] if schema == SCHEMA else ["warehouse", schema, table])
 
 

@@ -29,9 +29,11 @@ from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.jushuitan.vendor import Jushuitan
 from etl_assets.sandbox.tmetric.vendor import TMetric
 from etl_assets.sandbox.vendor import Clock, Request, Vendor
+from etl_assets.sandbox.webhook.vendor import Webhook
 from etl_assets.sandbox.wire import Protocol, Wire
 
 VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog)}
+RECEIVERS: dict[str, type[Vendor]] = {Webhook.name: Webhook}  # of messages: run where they are asked for by name
 
 _HOST = "127.0.0.1"
 _BACKLOG = 2048
@@ -48,7 +50,7 @@ def running(
         sites = []
         for number, name in enumerate(vendors):
             listener = stack.enter_context(_listener(port + number if port else 0))
-            vendor = VENDORS[name](seed=seed, days=days, scale=scale, clock=Clock())
+            vendor = {**VENDORS, **RECEIVERS}[name](seed=seed, days=days, scale=scale, clock=Clock())
             sites.append(_Site(vendor, listener))
         loop, stop = uvloop.new_event_loop(), asyncio.Event()
         thread = threading.Thread(target=_run, args=(loop, sites, stop), name="sandbox", daemon=True)

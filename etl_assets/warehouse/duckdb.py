@@ -6,6 +6,7 @@ alone, so that repeating a day does not touch them.
 """
 
 import contextlib
+import glob
 import os
 import random
 import re
@@ -22,7 +23,7 @@ import duckdb
 
 from etl_assets.clean import content_hash, row_hash
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
-from etl_assets.landing import Folder, Manifest
+from etl_assets.landing import KEEP_UNREFERENCED_SECONDS, Folder, Manifest
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
@@ -41,6 +42,7 @@ _WIDER = {
     "JSON": ("VARCHAR",),
 }
 _HISTORY, _HISTORY_AT_LEAST = 8, 3
+_UNFINISHED = re.compile(r"[0-9a-f]{32}(\.wal)?")
 _OPS = """
 CREATE SCHEMA IF NOT EXISTS ops;
 CREATE TABLE IF NOT EXISTS ops.loads (
@@ -161,11 +163,29 @@ class DuckDbWarehouse:
             shown = [header, *sample.fetchall()]
         return Built(str(self.path), rows, shown)
 
+    def spool(self, sql: str, file: Path) -> None:
+        """Copy the rows of a SELECT, in its order, into the table `rows` of a new DuckDB file.
+
+        There they can be read for as long as it takes, without holding up loads.
+
+        Raises FinalError when the warehouse cannot answer the SELECT, LandingError when the disk is full.
+        """
+        with self.reader() as db:
+            try:
+                db.execute(f"ATTACH {literal(str(file))} AS spool (READ_WRITE)")
+                db.execute(f"CREATE TABLE spool.rows AS {sql}")
+                db.execute("DETACH spool")
+            except duckdb.IOException as error:
+                raise LandingError(f"{file}: cannot be written: {error}") from None
+            except duckdb.Error as error:
+                raise FinalError(f"the SELECT cannot be answered: {error}") from None
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
         """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
         if not self.path.exists():
             self._create()
+        self._sweep()
         db, waited = self._open(read_only=False)
         with contextlib.closing(db):
             yield db, waited
@@ -196,6 +216,17 @@ class DuckDbWarehouse:
         finally:
             unfinished.unlink(missing_ok=True)
             unfinished.with_name(unfinished.name + ".wal").unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what processes left that were killed in `_create`. What is young may still be made by one."""
+        limit = time.time() - KEEP_UNREFERENCED_SECONDS
+        for file in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
+            with contextlib.suppress(FileNotFoundError):  # another process sweeps the same folder
+                if (
+                    _UNFINISHED.fullmatch(file.name.removeprefix(f".{self.path.name}."))
+                    and file.stat().st_mtime < limit
+                ):
+                    file.unlink()
 
     def _open(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, float]:
         config: dict[str, str | bool | int | float | list[str]] = {

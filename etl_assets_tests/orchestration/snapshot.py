@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("definitions.txt")
 def lines() -> list[str]:
     """The lines, in the order of the file."""
     loaded = defs()
-    return [*_assets(loaded), *_jobs(loaded), *_schedules(loaded), *_resources(loaded)]
+    return [*_assets(loaded), *_jobs(loaded), *_schedules(loaded), *_sensors(loaded), *_resources(loaded)]
 
 
 def _assets(loaded: dg.Definitions) -> Iterator[str]:
@@ -48,6 +48,11 @@ def _schedules(loaded: dg.Definitions) -> Iterator[str]:
             f"schedule {schedule.name}: {schedule.cron_schedule} {schedule.execution_timezone}, "
             f"job {schedule.job_name}, {schedule.default_status.value}"
         )
+
+
+def _sensors(loaded: dg.Definitions) -> Iterator[str]:
+    for sensor in sorted(loaded.sensors or (), key=lambda sensor: sensor.name):
+        yield f"sensor {sensor.name}: every {sensor.minimum_interval_seconds} s, {sensor.default_status.value}"
 
 
 def _resources(loaded: dg.Definitions) -> Iterator[str]:

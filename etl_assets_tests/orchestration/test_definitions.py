@@ -72,7 +72,7 @@ def test_definitions_load_from_nothing_quickly_and_lightly(tmp_path: Path) -> No
     assert "warehouse/tmetric/time_entries" in loaded["assets"]
     # Each process of Dagster pays this: seconds of CPU for everything, the start of Python included.
     assert loaded["seconds"] < 4
-    heavy = {"pandas", "pyarrow", "google.cloud", "google.auth", "dagster_gcp", "uvicorn", "starlette"}
+    heavy = {"pandas", "petl", "pyarrow", "google.cloud", "google.auth", "dagster_gcp", "uvicorn", "starlette"}
     assert heavy.isdisjoint(loaded["modules"])
     assert list(tmp_path.iterdir()) == []
 
