@@ -10,6 +10,7 @@ from etl_assets import redact
 from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.queue import queue
 from etl_assets.schema import schema_text
 from etl_assets.spec import Source
 
@@ -17,6 +18,9 @@ from etl_assets.spec import Source
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """SaaS APIs as trustworthy warehouse tables."""
+
+
+main.add_command(queue)
 
 
 @main.command()

@@ -43,9 +43,14 @@ def _reads(mart: Mart, others: list[Mart]) -> bool:
 def _read(file: Path) -> Mart:
     sql = file.read_text("utf-8")
     comment = [line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--")]
+    return Mart(file.stem, " ".join(comment), sql, tables_of(sql))
+
+
+def tables_of(select: str) -> tuple[tuple[str, str], ...]:
+    """(schema, table) of every table that a SELECT names with its schema, sorted."""
     with duckdb.connect(":memory:") as db:
-        ((tree,),) = db.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-    return Mart(file.stem, " ".join(comment), sql, tuple(sorted(set(_tables(json.loads(tree))))))
+        ((tree,),) = db.execute("SELECT json_serialize_sql(?)", [select]).fetchall()
+    return tuple(sorted(set(_tables(json.loads(tree)))))
 
 
 def _tables(tree: Any) -> Iterator[tuple[str, str]]:
