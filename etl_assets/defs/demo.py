@@ -1,4 +1,4 @@
-"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse and marts, with a report.
+"""`make demo`: every source of the sandbox, three days, through Dagster into warehouse, marts and target; a report.
 
 Runs inside `etl-assets sandbox -- …`, which sets the variables that point at the simulators.
 """
@@ -41,9 +41,10 @@ def main() -> int:
     pipeline = Pipeline.from_environment()
     resolved = defs()
     seconds: dict[str, float] = {}
+    pushed: list[_Line] = []
     with dg.DagsterInstance.get() as instance:
         runs = [run for source in pipeline.sources.values() for run in _runs(source)]
-        for name, partition in [*runs, ("marts", None)]:
+        for name, partition in [*runs, ("marts", None), ("pushes", None)]:
             print(f"{name} {partition or ''}".rstrip(), flush=True)
             done = resolved.resolve_job_def(name).execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
@@ -53,8 +54,11 @@ def main() -> int:
             )
             if not done.success:
                 return _failed(done)
-            _add_seconds(seconds, done)
-    lines = list(_lines(pipeline, seconds))
+            if name == "pushes":
+                pushed = list(_pushed(done))
+            else:
+                _add_seconds(seconds, done)
+    lines = [*_lines(pipeline, seconds), *pushed]
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
     print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
@@ -84,6 +88,15 @@ def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> 
         spent = event.step_materialization_data.materialization.metadata["seconds"].value
         asset = "/".join([SCHEMA if layer == SCHEMA else "warehouse", *path])
         seconds[asset] = seconds.get(asset, 0.0) + float(str(spent))
+
+
+def _pushed(done: dg.ExecuteInProcessResult) -> Iterator[_Line]:
+    """What the targets hold."""
+    for event in sorted(done.get_asset_materialization_events(), key=lambda event: str(event.asset_key)):
+        said = {name: one.value for name, one in event.step_materialization_data.materialization.metadata.items()}
+        rows = int(str(said["sent"])) + int(str(said["unchanged"]))
+        asset = event.asset_key.to_user_string() if event.asset_key else ""
+        yield _Line(asset, rows, float(str(said["seconds"])), str(said["dagster/uri"]))
 
 
 def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:

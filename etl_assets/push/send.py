@@ -142,8 +142,14 @@ def _clean(pipeline: Pipeline, declared: Push) -> Path | None:
     if declared.origin.clean is None:
         return None
     source_name, stream_name = declared.origin.clean.split(".")
-    source = pipeline.sources[source_name]
-    folder = pipeline.folder("clean", source, source.stream(stream_name), None)
+    try:
+        source = pipeline.sources[source_name]
+        stream = source.stream(stream_name)
+    except KeyError:
+        raise FinalError(f"from.clean: there is no stream {declared.origin.clean}") from None
+    if stream.window:
+        raise FinalError(f"from.clean: {declared.origin.clean} comes by day; push from its table")
+    folder = pipeline.folder("clean", source, stream, None)
     (rows,) = [file for file in folder.files(folder.manifest()) if file.name.startswith("rows-")]
     return rows
 

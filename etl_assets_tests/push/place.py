@@ -1,5 +1,6 @@
 """A place to push from: a warehouse with one table, the simulated target, and looks at what came of it."""
 
+import contextlib
 import copy
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -151,10 +152,10 @@ class Place:
         file = self.data / "push" / "ledger.sqlite"
         if not file.exists():
             return {}
-        with sqlite3.connect(file) as db:
+        with contextlib.closing(sqlite3.connect(file)) as db:
             db.row_factory = sqlite3.Row
-            rows = [dict(row) for row in db.execute("SELECT * FROM records WHERE push = 'things'")]
-        db.close()
+            made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchall()
+            rows = [dict(row) for row in db.execute("SELECT * FROM records WHERE push = 'things'")] if made else []
         return {row["record_id"]: row for row in rows}
 
     def states(self) -> dict[str, str]:

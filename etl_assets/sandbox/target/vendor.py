@@ -82,12 +82,9 @@ class Depot(Vendor):
         self._client = secret("depot", seed, "client")
         self._secret = secret("depot", seed, "secret")
         self._settings = Settings()
-        self._store = Store()
         self._tokens = 0
         self._token, self._expires = "", 0.0
-        self._answers: dict[str, tuple[bytes, Answer]] = {}
-        self._results: dict[str, Row] = {}
-        self._refused: dict[str, _Refuse] = {}
+        self._empty()
 
     def env(self, base_url: str) -> dict[str, str]:
         """Point at the target, with the credentials of its only client."""
@@ -106,8 +103,9 @@ class Depot(Vendor):
         }
 
     def actions(self) -> Mapping[str, Action]:
-        """`settings`, `token` (ends the present one), `refuse`, and `foreign` records."""
+        """`settings`, `token` (ends the present one), `refuse`, `foreign` records, and `empty`, all of them."""
         return {
+            "empty": lambda payload: self._empty,
             "settings": self._settings_change,
             "token": lambda payload: self._end_token,
             "refuse": lambda payload: partial(self._refuse, msgspec.convert(payload, _Refuse)),
@@ -135,6 +133,13 @@ class Depot(Vendor):
         self._token = secret("depot", self.seed, "token", self._tokens)
         self._expires = self.clock.now() + _LIFE_SECONDS
         return _good({"token": self._token, "expiresIn": _LIFE_SECONDS})
+
+    def _empty(self) -> Row:
+        self._store = Store()
+        self._answers: dict[str, tuple[bytes, Answer]] = {}
+        self._results: dict[str, Row] = {}
+        self._refused: dict[str, _Refuse] = {}
+        return {}
 
     def _end_token(self) -> Row:
         self._expires = 0.0
