@@ -75,7 +75,7 @@ def _sql(push: Push, rows: str, folder: Path) -> str:
         )
     return f"""WITH r AS (SELECT *, {_record_id(push)} AS _record_id FROM {rows})
                SELECT count(*) OVER (PARTITION BY _record_id) AS _same, {" ".join(found)} r.*
-               FROM r {" ".join(joins)}"""
+               FROM r {" ".join(joins)} ORDER BY _record_id"""
 
 
 def _record_id(push: Push) -> str:

@@ -4,7 +4,8 @@
 
 A tracer (ptrace) of its own: strace counts `when=K` per thread and per call name, and so never comes to most of
 the calls. This one counts every call of every thread, from the moment the steps begin; what goes to a descriptor
-counts if that is a file below FOLDER. The steps are `main` of MODULE with the arguments. MODE is `before`, or `half` for a write of which only half the bytes go out.
+counts if that is a file below FOLDER. The steps are `main` of MODULE with the arguments. MODE is `before`, or
+`half` for a write of which only half the bytes go out.
 
 Reads K from stdin, a line for each run, 0 for one without a kill. Answers with a line of JSON: how the run ended,
 how many calls there were, and the last one that was counted. Runs are forks: importing costs more than running.
