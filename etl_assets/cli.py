@@ -11,7 +11,7 @@ from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
 from etl_assets.push.queue import queue
-from etl_assets.schema import schema_text
+from etl_assets.schema import push_schema_text, schema_text
 from etl_assets.spec import Source
 
 
@@ -67,9 +67,10 @@ def _indented(text: str) -> str:
 
 
 @main.command()
-def schema() -> None:
-    """Print the JSON schema of stream files, for editors."""
-    click.echo(schema_text(), nl=False)
+@click.argument("kind", type=click.Choice(["streams", "push"]), default="streams")
+def schema(kind: str) -> None:
+    """Print the JSON schema of stream files or push files, for editors."""
+    click.echo(push_schema_text() if kind == "push" else schema_text(), nl=False)
 
 
 @main.command("import-qeasy")

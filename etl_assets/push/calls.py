@@ -57,8 +57,15 @@ def request(
         body=body,
         bucket=call.bucket,
         errors=errors,
-        repeatable=isinstance(call, LookUp) or idempotency is not None,
+        repeatable=isinstance(call, LookUp) or has_key(entries[0], idempotency),
     )
+
+
+def has_key(entry: Entry, idempotency: Idempotency | None) -> bool:
+    """Whether a request about the entry carries a key: one in a field needs a document, which a deletion has not."""
+    if idempotency is None or entry.request is None:
+        return False
+    return bool(idempotency.header) or entry.action == "write"
 
 
 def _document(entry: Entry, idempotency: Idempotency | None) -> bytes:

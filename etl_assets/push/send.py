@@ -277,7 +277,7 @@ class _Session:
         except InDoubt as error:
             return self._lost(entries, error)
         except ApiUnavailable as error:
-            if self.declared.idempotency:
+            if calls.has_key(entries[0], self.declared.idempotency):
                 return self._lost(entries, error)
             return self._stopped(entries, error)
         except ApiError as error:
@@ -330,7 +330,7 @@ class _Session:
     def _may_repeat(self, entry: Entry) -> bool:
         """Whether the target would recognise the request by its key."""
         known = self.declared.idempotency
-        return known is not None and entry.request is not None and entry.age_seconds < known.valid.total_seconds()
+        return known is not None and calls.has_key(entry, known) and entry.age_seconds < known.valid.total_seconds()
 
     def _repeated(self, entries: list[Entry]) -> list[Outcome]:
         try:

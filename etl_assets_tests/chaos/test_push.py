@@ -21,7 +21,7 @@ from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
 from etl_assets_tests.chaos import killer
 from etl_assets_tests.push import steps
-from etl_assets_tests.push.place import DECIDED_BY, Place, Row, document, things
+from etl_assets_tests.push.place import DECIDED_BY, LOOK_UP, Place, Row, document, things
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -77,9 +77,8 @@ def killing(place: Place) -> Iterator[Callable[[int], Row]]:
 def test_killed_at_a_write(
     place: Place, decider: str, scenario: str, shard: int, record_property: Callable[[str, int], None]
 ) -> None:
-    place.declare(
-        service={"limits": {"parallel": 2}}, removed={"action": "delete", "at_most": 1.0}, **DECIDED_BY[decider]
-    )
+    declared = {**DECIDED_BY[decider], **({"look_up": LOOK_UP} if decider == "field" else {})}  # for deletions
+    place.declare(service={"limits": {"parallel": 2}}, removed={"action": "delete", "at_most": 1.0}, **declared)
     prepare(place, scenario)
     saved = place.root / "saved"
     shutil.copytree(place.data, saved)

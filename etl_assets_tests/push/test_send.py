@@ -334,8 +334,9 @@ def test_a_change_whose_answer_was_lost_is_decided_as_well(place: Place, decider
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_deletion_whose_answer_was_lost_is_looked_up(place: Place, carried_out: bool) -> None:
-    place.declare(removed="delete", **DECIDED_BY["look-up"])
+@pytest.mark.parametrize("more", [{}, {"idempotency": {"field": "requestId"}}], ids=["", "no key without a document"])
+def test_a_deletion_whose_answer_was_lost_is_looked_up(place: Place, carried_out: bool, more: Row) -> None:
+    place.declare(removed="delete", look_up=LOOK_UP, **more)
     place.fill(ROWS)
     place.run()
     place.sandbox.fault(path="/remove", reset=True, handled=carried_out)
