@@ -7,7 +7,7 @@ import dagster as dg
 from etl_assets.defs import steps
 from etl_assets.mart import SCHEMA, tables_of
 from etl_assets.push.ledger import Entry
-from etl_assets.push.send import Pushed, push
+from etl_assets.push.run import Pushed, push
 from etl_assets.push.spec import Push, Target
 
 _CRON = "30 8 * * *"

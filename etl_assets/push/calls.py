@@ -15,6 +15,8 @@ from etl_assets.push.spec import Call, Idempotency, LookUp, Results
 from etl_assets.spec import Errors
 
 _SHOWN = 500
+_GONE = (404, 410)
+_CONFLICT = (409,)
 
 
 def request(
@@ -33,7 +35,7 @@ def request(
     documents = [msgspec.Raw(_document(entry, idempotency)) for entry in entries if entry.document is not None]
     known = {
         **values,
-        "uuid": str(uuid.uuid4()),
+        "uuid": key or str(uuid.uuid4()),
         "documents": documents,
         "document": documents[0] if documents else None,
         "ids": [entry.record_id for entry in entries],
@@ -163,6 +165,20 @@ def _part(tree: Any, path: str) -> Any:
     for step in path.split("."):
         tree = tree.get(step) if isinstance(tree, dict) else None
     return tree
+
+
+def refusal(
+    call: Call, entry: Entry, error: ApiError, split_on: Sequence[str | int]
+) -> Literal["done", "refused"] | None:
+    """What a refusal of the whole request means for its records, of which `entry` is one; None: it is not about them.
+
+    A record that is not there needs no deletion.
+    """
+    gone = call.names_record and is_among(error, _GONE)
+    if gone and entry.action == "delete":
+        return "done"
+    conflict = call.names_record and is_among(error, _CONFLICT)
+    return "refused" if gone or conflict or is_among(error, split_on) else None
 
 
 def is_among(error: ApiError, codes: Sequence[str | int]) -> bool:

@@ -214,10 +214,12 @@ class Ledger:
             self._remember("checked", [entry.record_id for entry in entries])
         return entries
 
-    def adopt(self, target_ids: Mapping[Entry, str]) -> None:
+    def adopt(self, target_ids: Mapping[Entry, str]) -> list[Entry]:
         """Note the target's ids of records that it turned out to have."""
+        entries = [replace(entry, target_id=target_id) for entry, target_id in target_ids.items()]
         with self._changing():
-            self._write([replace(entry, target_id=target_id) for entry, target_id in target_ids.items()])
+            self._write(entries)
+        return entries
 
     def landed(self) -> int:
         """Note that the documents of all planned records are landed, and no others; how many are new or changed."""
@@ -377,9 +379,12 @@ def _marks(values: Sequence[str]) -> str:
 @contextlib.contextmanager
 def exclusive(file: Path, patience_seconds: float) -> Iterator[None]:
     """Held by one run at a time; the kernel frees it when its holder dies. Raises LockedError when it stays taken."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience_seconds
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
     try:
         while True:
             try:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from etl_assets.errors import EtlError, FinalError
 from etl_assets.push.files import load_targets
 from etl_assets.push.ledger import QUEUED, Entry, State, put_aside, queued, send_again
-from etl_assets.push.send import ledger_file
+from etl_assets.push.run import ledger_file
 from etl_assets.settings import Settings
 
 _WIDTH = 80

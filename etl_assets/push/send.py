@@ -1,176 +1,61 @@
-"""A run of a push: plan what is to be sent, send it, and settle what became of it.
+"""Dealings with a target: send what is pending, and settle what became of it.
 
 The order of things makes a run repeatable: records are marked before their request goes out, and settled by its
 answer. What a killed run or a lost answer leaves in doubt is decided before anything else is sent: by the same
 request with the same idempotency key, or by looking the records up; where neither is declared, it is told.
 """
 
-import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from etl_assets import answers, redact
 from etl_assets.client import Client
 from etl_assets.errors import ApiError, ApiUnavailable, EtlError, FinalError, InDoubt
 from etl_assets.extract import open_client
 from etl_assets.messages import Answer, Request
-from etl_assets.pipeline import Pipeline
 from etl_assets.push import calls
-from etl_assets.push.landed import landing
-from etl_assets.push.ledger import Entry, Kind, Ledger, Outcome, Which, exclusive
-from etl_assets.push.mapping import Wanted
-from etl_assets.push.rows import records, selects
+from etl_assets.push.ledger import Entry, Kind, Ledger, Outcome, Which
 from etl_assets.push.spec import Push, Target, Write
 from etl_assets.settings import Settings, connection
 from etl_assets.spec import Errors
 
-log = logging.getLogger(__name__)
-
 _MOST_LOST = 3  # answers lost in a row: then it is not one record that the target stumbles over
-_PROBLEMS_SHOWN = 10
 
 
 @dataclass
-class Pushed:
-    """What a run did. `states` are all records of the push by state, `problems` the first that need attention."""
+class Tally:
+    """What was done: records written, deleted and refused, requests, seconds waited for limits, and where."""
 
     written: int = 0
     deleted: int = 0
     refused: int = 0
     requests: int = 0
-    seconds: float = 0.0
     waited_seconds: float = 0.0
     where: str = ""
-    states: dict[str, int] = field(default_factory=dict)
-    problems: list[Entry] = field(default_factory=list)
-
-    @property
-    def unchanged(self) -> int:
-        """Records that the target had already as they should be."""
-        return self.states.get("sent", 0) - self.written
-
-    @property
-    def dead(self) -> int:
-        """Records that will not be sent again by themselves: dead letters, and those of which nothing is known."""
-        return self.states.get("dead", 0) + self.states.get("unknown", 0)
-
-
-def ledger_file(settings: Settings) -> Path:
-    """Where the ledger of all pushes is."""
-    return settings.data_dir / "push" / "ledger.sqlite"
-
-
-def push(pipeline: Pipeline, target: Target, declared: Push, run_id: str) -> Pushed:
-    """Bring the target up to date with the rows of the push, or say why not.
-
-    Raises EtlError when the target as a whole could not be reached or used; all that was done until then is noted,
-    and a further run goes on from there. Records that the target refuses do not raise: see `Pushed.states`.
-    """
-    started, done = time.monotonic(), Pushed()
-    file = ledger_file(pipeline.settings)
-    lock = file.with_name(f"{target.name}.{declared.name}.lock")
-    with (
-        exclusive(lock, pipeline.settings.timeouts.total),
-        closing(Ledger(file, target.name, declared.name, run_id)) as ledger,
-    ):
-        try:
-            if declared.mode == "land_only":
-                _land(pipeline, target, declared, ledger, run_id, done)
-            else:
-                with _session(pipeline, target, declared, ledger, done) as session:
-                    session.run(lambda: _plan(pipeline, target, declared, ledger))
-        finally:
-            done.states, done.problems = ledger.counts(), ledger.problems(_PROBLEMS_SHOWN)
-            done.seconds = time.monotonic() - started
-            log.info(
-                "push/%s/%s: %d written, %d deleted, %d unchanged, %d refused; by state: %s; %.1f s",
-                *(target.name, declared.name, done.written, done.deleted, done.unchanged, done.refused),
-                *(
-                    ", ".join(f"{count} {state}" for state, count in sorted(done.states.items())) or "none",
-                    done.seconds,
-                ),
-            )
-    return done
-
-
-def _plan(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger) -> None:
-    """Note in the ledger what the target should hold. Raises FinalError rather than have most of it deleted."""
-    for batch in _wanted(pipeline, target, declared):
-        ledger.plan(batch)
-    delete = declared.removed.action == "delete"
-    gone, all_ = ledger.gone()
-    if delete and gone > all_ * declared.removed.at_most:
-        raise FinalError(
-            f"{gone} of {all_} records would be deleted at the target, more than `removed.at_most` allows; "
-            "look at the rows, or raise it for a run"
-        )
-    ledger.remove(delete=delete)
-
-
-def _land(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger, run_id: str, done: Pushed) -> None:
-    """The documents of all rows as files in the landing, and nothing else."""
-    with landing(pipeline.settings.landing, target, declared, run_id) as landed:
-        for batch in _wanted(pipeline, target, declared):
-            ledger.plan(batch)
-            landed.add([one.document for one in batch if one.document is not None])
-    done.where = landed.uri
-    done.written = ledger.landed()
-
-
-def _wanted(pipeline: Pipeline, target: Target, declared: Push) -> Iterator[list[Wanted]]:
-    """The records of all rows, in batches, read from copies that are gone afterwards."""
-    settings = pipeline.settings
-    folder = settings.data_dir / "push" / f"{target.name}.{declared.name}.rows"
-    shutil.rmtree(folder, ignore_errors=True)  # of a killed run
-    folder.mkdir(parents=True)
-    try:
-        if read := selects(declared):
-            pipeline.warehouse.unload(read, folder)
-        yield from records(declared, target.timezone, folder, _clean(pipeline, declared), settings.duckdb_memory_mb)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clean(pipeline: Pipeline, declared: Push) -> Path | None:
-    """The file with the clean rows, where these are pushed."""
-    if declared.origin.clean is None:
-        return None
-    source_name, stream_name = declared.origin.clean.split(".")
-    try:
-        source = pipeline.sources[source_name]
-        stream = source.stream(stream_name)
-    except KeyError:
-        raise FinalError(f"from.clean: there is no stream {declared.origin.clean}") from None
-    if stream.window:
-        raise FinalError(f"from.clean: {declared.origin.clean} comes by day; push from its table")
-    folder = pipeline.folder("clean", source, stream, None)
-    (rows,) = [file for file in folder.files(folder.manifest()) if file.name.startswith("rows-")]
-    return rows
 
 
 @contextmanager
-def _session(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger, done: Pushed) -> Iterator["_Session"]:
+def session(target: Target, declared: Push, ledger: Ledger, settings: Settings, tally: Tally) -> Iterator["Session"]:
+    """Dealings with the target for one run. Raises SettingError when a variable is missing."""
     reached = connection(target)
-    client = open_client(target, reached, pipeline.settings)
-    done.where = reached.base_url
+    client = open_client(target, reached, settings)
+    tally.where = reached.base_url
     try:
         with ThreadPoolExecutor(reached.parallel, "push") as pool:
             values = {**reached.values, **declared.values}
-            yield _Session(target, declared, ledger, client, pool, reached.parallel, values, done)
+            yield Session(target, declared, ledger, client, pool, reached.parallel, values, tally)
     finally:
-        done.requests, done.waited_seconds = client.requests, client.waited_seconds
+        tally.requests, tally.waited_seconds = client.requests, client.waited_seconds
         client.close()
 
 
 @dataclass
-class _Session:
-    """One run's dealings with the target. The ledger is touched by the calling thread alone."""
+class Session:
+    """The dealings of one run. The ledger is touched by the calling thread alone."""
 
     target: Target
     declared: Push
@@ -179,20 +64,18 @@ class _Session:
     pool: ThreadPoolExecutor
     parallel: int
     values: Mapping[str, Any]
-    done: Pushed
+    tally: Tally
     failure: EtlError | None = None
     lost: int = 0
     halves: list[tuple[Which, list[str]]] = field(default_factory=list)
 
-    def run(self, plan: Callable[[], None]) -> None:
-        """Decide what is in doubt, plan, send, decide again; at last raise what stopped it."""
-        self._decide_doubts()
-        plan()
+    def send(self) -> None:
+        """Send what is pending, and decide what is in doubt afterwards; at last raise what stopped it."""
         if self.declared.id_check:
             self._check_ids()
         for _ in range(self.declared.attempts):
             self._deliver()
-            if not self._decide_doubts() or self.failure:
+            if not self.decide_doubts() or self.failure:
                 break
         if self.failure:
             raise self.failure
@@ -205,8 +88,8 @@ class _Session:
             for entries, there in zip(batches, self.pool.map(self._look_up, batches), strict=True):
                 found = {entry: there[entry.record_id] for entry in entries if entry.record_id in there}
                 if self.declared.id_check == "update":
-                    self.ledger.adopt({entry: has.target_id or entry.record_id for entry, has in found.items()})
-                    same = [entry for entry, has in found.items() if calls.holds(look_up, entry, has)]
+                    adopted = self.ledger.adopt({e: has.target_id or e.record_id for e, has in found.items()})
+                    same = [e for e, has in zip(adopted, found.values(), strict=True) if calls.holds(look_up, e, has)]
                     self.ledger.settle(same, _all(same, "done"), self.declared.attempts)
                 else:
                     kind: Kind = "skipped" if self.declared.id_check == "skip" else "final"
@@ -238,9 +121,9 @@ class _Session:
         self.ledger.settle(entries, outcomes, self.declared.attempts)
         done = {one.record_id for one in outcomes if one.kind == "done"}
         actions = [entry.action for entry in entries if entry.record_id in done]
-        self.done.deleted += actions.count("delete")
-        self.done.written += actions.count("write")
-        self.done.refused += sum(one.kind in ("refused", "final") for one in outcomes)
+        self.tally.deleted += actions.count("delete")
+        self.tally.written += actions.count("write")
+        self.tally.refused += sum(one.kind in ("refused", "final") for one in outcomes)
 
     def _deliver(self) -> None:
         """Send what is pending, a few requests at a time, until nothing is left or the target is out of order."""
@@ -281,13 +164,19 @@ class _Session:
                 return self._lost(entries, error)
             return self._stopped(entries, error)
         except ApiError as error:
-            if calls.is_among(error, self.declared.split_on):
-                return self._refused(entries, error)
+            match self._refusal(entries, error):
+                case "done":
+                    return _all(entries, "done")
+                case "refused":
+                    return self._refused(entries, error)
             if error.status < 300 and error.code is None:  # an answer that is of no use
                 return self._lost(entries, error)
             return self._stopped(entries, error)
         self.lost = 0
         return calls.outcomes(self._call(entries[0]).results, answer, entries)
+
+    def _refusal(self, entries: list[Entry], error: ApiError) -> Literal["done", "refused"] | None:
+        return calls.refusal(self._call(entries[0]), entries[0], error, self.declared.split_on)
 
     def _stopped(self, entries: list[Entry], error: EtlError) -> list[Outcome]:
         self.failure = self.failure or error
@@ -309,7 +198,7 @@ class _Session:
         self.halves += [(which, ids[len(ids) // 2 :]), (which, ids[: len(ids) // 2])]
         return _all(entries, "released", error)
 
-    def _decide_doubts(self) -> bool:
+    def decide_doubts(self) -> bool:
         """Settle the requests whose end is not known; whether some of their records may be sent again."""
         again = False
         for entries in self.ledger.in_doubt():
@@ -336,8 +225,11 @@ class _Session:
         try:
             answer = self.client.send(self._request(entries))
         except ApiError as error:
-            if calls.is_among(error, self.declared.split_on):
-                return _all(entries, "released", error)
+            match self._refusal(entries, error):
+                case "done":
+                    return _all(entries, "done")
+                case "refused":
+                    return _all(entries, "released", error)
             raise
         return calls.outcomes(self._call(entries[0]).results, answer, entries)
 

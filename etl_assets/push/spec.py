@@ -136,6 +136,11 @@ class Call(Model):
         """Its name in texts."""
         return f"{self.method} {self.path}"
 
+    @property
+    def names_record(self) -> bool:
+        """Whether the path is that of one record, so that what is not found there is that record."""
+        return bool({"id", "target_id"} & _placeholders(self.path))
+
 
 class Write(Call):
     """A request that changes records, and how its answer is read."""

@@ -12,7 +12,7 @@ import duckdb
 import yaml
 
 from etl_assets.pipeline import Pipeline
-from etl_assets.push import send
+from etl_assets.push import run
 from etl_assets.push.files import load_targets
 from etl_assets.push.spec import Push, Target
 from etl_assets.sandbox.handle import Sandbox
@@ -143,9 +143,9 @@ class Place:
     def push(self) -> Push:
         return self.target.pushes[0]
 
-    def run(self, run_id: str = "run") -> send.Pushed:
+    def run(self, run_id: str = "run") -> run.Pushed:
         """One run of the push, with the variables of this process."""
-        return send.push(Pipeline(Settings.read()), self.target, self.push, run_id)
+        return run.push(Pipeline(Settings.read()), self.target, self.push, run_id)
 
     def ledger(self) -> dict[str, Row]:
         """The ledger's rows by record id, read from outside."""

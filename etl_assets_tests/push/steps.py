@@ -3,14 +3,14 @@
 import os
 
 from etl_assets.pipeline import Pipeline
-from etl_assets.push import send
+from etl_assets.push import run
 from etl_assets.push.files import load_targets
 
 
 def main() -> None:
     pipeline = Pipeline.from_environment()
     target = load_targets(pipeline.settings.sources_dir)["depot"]
-    send.push(pipeline, target, target.pushes[0], f"run-{os.getpid()}")
+    run.push(pipeline, target, target.pushes[0], f"run-{os.getpid()}")
 
 
 if __name__ == "__main__":

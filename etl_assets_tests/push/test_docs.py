@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from etl_assets.pipeline import Pipeline
-from etl_assets.push import ledger, send, spec
+from etl_assets.push import ledger, run, spec
 from etl_assets.push.files import load_targets, packaged_files, read_target
 from etl_assets.push.queue import _HEADERS
 from etl_assets.schema import push_schema_text
@@ -90,7 +90,7 @@ def test_the_example_gives_the_document_it_shows(place: Place, monkeypatch: pyte
         "CREATE TABLE jushuitan.inventory (wms_co_id BIGINT, max_qty BIGINT, qty BIGINT)",
         "INSERT INTO jushuitan.inventory VALUES (20011, 50000, 15000), (20011, 10000, 3)",
     )
-    done = send.push(Pipeline(Settings.read()), target, target.push("warehouses"), "run")
+    done = run.push(Pipeline(Settings.read()), target, target.push("warehouses"), "run")
     assert (done.written, done.requests) == (1, 3)  # token, id check, batch
     (shown,) = code(TEXT, "json")
     assert place.contents() == {}
@@ -130,7 +130,7 @@ def test_the_packaged_examples_map_what_their_sources_declare(place: Place) -> N
             place.execute(f"CREATE TABLE {source.source}.{stream.name} ({columns})")
     target = read_target(packaged_files()[0])
     for push in target.pushes:
-        assert send.push(Pipeline(Settings.read()), target, push, "run").states == {}, push.name
+        assert run.push(Pipeline(Settings.read()), target, push, "run").states == {}, push.name
 
 
 def test_all_tables_of_keys_belong_to_a_model() -> None:

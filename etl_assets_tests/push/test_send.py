@@ -429,6 +429,8 @@ def test_a_record_that_the_target_has_already_is_taken_over(place: Place) -> Non
     assert place.contents() == expected(ROWS)
     assert place.writes() == {**dict.fromkeys(expected(ROWS), 1), "t02": 2}
     assert set(place.states().values()) == {"sent"}
+    ids = {row["ref"]: str(row["id"]) for row in place.there()}
+    assert {record_id: entry["target_id"] for record_id, entry in place.ledger().items()} == ids
     assert place.sandbox.count("/check") == 4  # of 3, once each
     place.sandbox.clear_log()
     place.fill(edited(ROWS, "t05"))
@@ -468,6 +470,23 @@ def test_records_are_created_changed_and_deleted_one_by_one(place: Place) -> Non
     done = place.run()
     assert (done.written, done.deleted) == (1, 1)
     assert place.contents() == expected(changed)
+
+
+def test_a_record_that_somebody_has_deleted_at_the_target_stops_no_other(place: Place) -> None:
+    place.declare(
+        update=UPDATE, delete={"method": "DELETE", "path": "/v1/things/{target_id}"}, removed="delete", attempts=1
+    )
+    place.fill(ROWS)
+    place.run()
+    ids = {record_id: entry["target_id"] for record_id, entry in place.ledger().items()}
+    for record_id in ("t01", "t02"):
+        place.sandbox.fault(path=f"/v1/things/{ids[record_id]}", status=404, times=-1)
+    changed = without(edited(ROWS, "t02", "t03"), "t01")
+    place.fill(changed)
+    done = place.run()
+    assert (done.written, done.deleted, done.dead) == (1, 1, 1)
+    assert place.states()["t01"] == "deleted"
+    assert place.ledger()["t02"]["reason"].startswith("PUT /v1/things/{target_id}: HTTP 404")
 
 
 def test_an_update_without_the_targets_id_is_told(place: Place) -> None:
