@@ -10,7 +10,8 @@ from etl_assets import commands, redact
 from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
-from etl_assets.schema import schema_text
+from etl_assets.push.queue import queue
+from etl_assets.schema import push_schema_text, schema_text
 from etl_assets.spec import Source
 
 
@@ -21,6 +22,7 @@ def main() -> None:
 
 for _command in (commands.replay, commands.request, commands.trace, commands.alert):
     main.add_command(_command)
+main.add_command(queue)
 
 
 @main.command()
@@ -67,9 +69,10 @@ def _indented(text: str) -> str:
 
 
 @main.command()
-def schema() -> None:
-    """Print the JSON schema of stream files, for editors."""
-    click.echo(schema_text(), nl=False)
+@click.argument("kind", type=click.Choice(["streams", "push"]), default="streams")
+def schema(kind: str) -> None:
+    """Print the JSON schema of stream files or push files, for editors."""
+    click.echo(push_schema_text() if kind == "push" else schema_text(), nl=False)
 
 
 @main.command("import-qeasy")

@@ -19,7 +19,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from etl_assets import answers, redact
-from etl_assets.errors import ApiError, ApiUnavailable, RetryableError
+from etl_assets.errors import ApiError, ApiUnavailable, InDoubt, RetryableError
 from etl_assets.limiter import Limiter
 from etl_assets.messages import Answer, Authoriser, Flow, Request
 from etl_assets.settings import Timeouts
@@ -80,7 +80,8 @@ class Client:
         """The API's good answer, its body one JSON value unless the request is `plain`.
 
         Raises ApiError when the API refuses or its answer cannot be used, ApiUnavailable when no good
-        answer came within the attempts and the total deadline.
+        answer came within the attempts and the total deadline; InDoubt when a request that is not repeatable
+        may have been carried out.
         """
         flow = self._authoriser(request)
         deadline = time.monotonic() + self._timeouts.total
@@ -103,7 +104,7 @@ class Client:
             if outcome.wait is not None:  # also when this request gives up: others are on their way
                 self._limiter.pause(request.bucket, wait)
             if outcome.accepted and not request.repeatable:
-                raise ApiUnavailable(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
+                raise InDoubt(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
             if attempt == ATTEMPTS or time.monotonic() + wait > deadline:
                 raise ApiUnavailable(redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts"))
             log.warning("%s: %s; attempt %d of %d in %.1f s", label, outcome.why, attempt + 1, ATTEMPTS, wait)
@@ -149,6 +150,8 @@ class Client:
             return _Again(f"HTTP {answer.status}", asked, accepted=answer.status != 429)
         if answer.status >= 300 or request.plain:
             return answer
+        if answer.status == 204:
+            return Answer(answer.status, answer.headers, b"null")
         try:
             answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
         except answers.NotJson as error:
@@ -291,7 +294,7 @@ def _raise_for(answer: Answer, request: Request) -> None:
 
 def _error_code(answer: Answer, request: Request) -> str | None:
     """The error code inside the answer, None when it says success."""
-    if request.errors is None:
+    if request.errors is None or answer.status == 204:
         return None
     code = answers.value_at(answer.body, request.errors.code)
     return None if str(code) in map(str, request.errors.ok) else str(code)

@@ -9,10 +9,12 @@ from etl_assets.defs.assets import stream_assets
 from etl_assets.defs.exports import exports
 from etl_assets.defs.jobs import jobs_and_schedules
 from etl_assets.defs.marts import marts
+from etl_assets.defs.push import pushes
 from etl_assets.defs.reconcile import reconcile_jobs
 from etl_assets.defs.replay import replay_job
 from etl_assets.defs.resources import resources
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.files import load_targets
 
 
 @dg.definitions
@@ -30,6 +32,7 @@ def defs() -> dg.Definitions:
         resources(sources),
         marts(),
         exports(pipeline.sources, pipeline.settings.sources_dir),
+        pushes(load_targets(pipeline.settings.sources_dir).values()),
         reconcile_jobs(sources),
         replay_job(),
         alert_sensors(),

@@ -41,6 +41,10 @@ class ApiUnavailable(RetryableError):
     """The API did not give a usable answer within the retries and deadlines of one request."""
 
 
+class InDoubt(ApiUnavailable):
+    """No answer came to a request that the API may have carried out, and that must not be repeated."""
+
+
 class PagingError(FinalError):
     """An answer that would make paging endless or incomplete."""
 

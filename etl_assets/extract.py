@@ -28,7 +28,7 @@ from etl_assets.messages import Request
 from etl_assets.paginate import Page, Pager, Rest, Values
 from etl_assets.pool import Unit, in_order
 from etl_assets.settings import Connection, Settings
-from etl_assets.spec import Source, Stream, code_version
+from etl_assets.spec import Service, Source, Stream, code_version
 from etl_assets.window import Window
 
 log = logging.getLogger(__name__)
@@ -46,20 +46,24 @@ class Api:
 
 
 def open_api(source: Source, connection: Connection, settings: Settings) -> Api:
-    """The API of a source with its client, limited together with every other process of `ETL_DATA_DIR`."""
-    secrets = {name: value for name, value in connection.values.items() if source.settings[name].secret}
-    credential = json.dumps([source.source, connection.base_url, secrets], sort_keys=True)
-    limiter = Limiter(settings.data_dir / "limits", credential, parallel=connection.parallel, rates=source.limits.rates)
-    client = Client(
+    """The API of a source with its client."""
+    return Api(source, connection, open_client(source, connection, settings))
+
+
+def open_client(service: Service, connection: Connection, settings: Settings) -> Client:
+    """A client of the service, limited together with every other process of `ETL_DATA_DIR`."""
+    secrets = {name: value for name, value in connection.values.items() if service.settings[name].secret}
+    credential = json.dumps([service.name, connection.base_url, secrets], sort_keys=True)
+    rates = service.limits.rates
+    return Client(
         connection.base_url,
-        authoriser=authoriser(source.auth, connection.values, settings.data_dir / "tokens"),
-        limiter=limiter,
+        authoriser=authoriser(service.auth, connection.values, settings.data_dir / "tokens"),
+        limiter=Limiter(settings.data_dir / "limits", credential, parallel=connection.parallel, rates=rates),
         timeouts=settings.timeouts,
         retry_base_seconds=settings.retry_base_seconds,
         max_response_bytes=settings.max_response_bytes,
         connections=connection.parallel,
     )
-    return Api(source, connection, client)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 
 from etl_assets import redact
 from etl_assets.errors import SettingError
-from etl_assets.spec import Source
+from etl_assets.spec import Service, Source
 
 Environment = Mapping[str, str]
 
@@ -156,15 +156,15 @@ def plain_values(source: Source, env: Environment | None = None) -> dict[str, st
 
 @dataclass(frozen=True)
 class Connection:
-    """What a client needs to know to reach one source: where, and with which values."""
+    """What a client needs to know to reach one service: where, and with which values."""
 
     base_url: str
     values: Mapping[str, str]
     parallel: int
 
 
-def connection(source: Source, env: Environment | None = None) -> Connection:
-    """Address and values of a source, its secrets registered for redaction.
+def connection(source: Service, env: Environment | None = None) -> Connection:
+    """Address and values of a source or target, its secrets registered for redaction.
 
     Raises SettingError that names every missing variable and says where to get it.
     """
@@ -178,7 +178,7 @@ def connection(source: Source, env: Environment | None = None) -> Connection:
                 raise SettingError(f"{name}: the value holds a character that no HTTP header can carry")
             redact.register(value)
     _refuse_missing(source, {name for name, value in values.items() if value is not None})
-    parallel = int(_number(env, f"{source.source.upper()}_PARALLEL", source.limits.parallel))
+    parallel = int(_number(env, f"{source.name.upper()}_PARALLEL", source.limits.parallel))
     return Connection(
         base_url=_base_url(source, env),
         values={name: value for name, value in values.items() if value is not None},
@@ -186,7 +186,7 @@ def connection(source: Source, env: Environment | None = None) -> Connection:
     )
 
 
-def _refuse_missing(source: Source, known: set[str]) -> None:
+def _refuse_missing(source: Service, known: set[str]) -> None:
     """Raises SettingError unless all mandatory settings, and all of one way to authorise, have a value."""
     needed = [name for name, declared in source.settings.items() if not declared.optional]
     ways = [way.settings() for way in source.auth]
@@ -206,7 +206,7 @@ def reload_days(source: Source, env: Environment | None = None) -> int:
     return max(int(_number(env, f"{source.source.upper()}_RELOAD_DAYS", source.reload_days)), 1)
 
 
-def _base_url(source: Source, env: Environment) -> str:
+def _base_url(source: Service, env: Environment) -> str:
     name = source.base_url_variable
     parts = _split(env.get(name, source.base_url))
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:

@@ -577,18 +577,12 @@ class Stream(Model):
         return {name: text for name, text in described if text}
 
 
-class Source(Model):
-    """A stream file: one source and its streams."""
+class Service(Model):
+    """Somebody's API: where it is, how requests are authorised, what it permits, how it tells errors."""
 
-    source: Name = Field(description="Name of the source: asset group, schema, prefix of its variables.")
     title: str = Field(description="The vendor's own name.")
     base_url: str = Field(
         description="Scheme and host; `<SOURCE>_BASE_URL` replaces it.", pattern=r"^https?://[^/?#@]+$"
-    )
-    timezone: Zone = Field(description="IANA zone of the source's days and of times without an offset.")
-    start: date | None = Field(None, description="First day of the daily streams.")
-    reload_days: int = Field(
-        7, ge=1, description="Days that each daily run loads again, for late edits; `<SOURCE>_RELOAD_DAYS` replaces it."
     )
     settings: dict[str, Setting] = Field(default_factory=dict, description="Environment variables needed.")
     auth: Annotated[list[Auth], BeforeValidator(_listed), Field(min_length=1)] = Field(
@@ -596,7 +590,41 @@ class Source(Model):
         description="How requests are authorised: one way, or several of which the first with all settings counts.",
     )
     limits: Limits = Field(default=Limits(parallel=1), description="What the API permits.")
-    errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, for all streams.")
+    errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, of all requests.")
+
+    @property
+    def name(self) -> str:
+        """What its variables begin with, in lower case."""
+        raise NotImplementedError
+
+    @property
+    def base_url_variable(self) -> str:
+        """Name of the environment variable that replaces `base_url`."""
+        return f"{self.name.upper()}_BASE_URL"
+
+    @model_validator(mode="after")
+    def _settings_declared(self) -> "Service":
+        for way in self.auth:
+            for setting in way.settings() if isinstance(way, BearerAuth | HeaderAuth | QueryAuth) else ():
+                if setting in self.settings and not self.settings[setting].secret:
+                    raise ValueError(f"settings.{setting}: what authorises requests is `secret: true`")
+        for number, way in enumerate(self.auth):
+            names = [*way.settings(), *([way.refresh_token] if isinstance(way, JushuitanAuth) else [])]
+            for setting in names:
+                if setting not in self.settings:
+                    raise ValueError(f"auth.{number}: {setting} is not declared under settings")
+        return self
+
+
+class Source(Service):
+    """A stream file: one source and its streams."""
+
+    source: Name = Field(description="Name of the source: asset group, schema, prefix of its variables.")
+    timezone: Zone = Field(description="IANA zone of the source's days and of times without an offset.")
+    start: date | None = Field(None, description="First day of the daily streams.")
+    reload_days: int = Field(
+        7, ge=1, description="Days that each daily run loads again, for late edits; `<SOURCE>_RELOAD_DAYS` replaces it."
+    )
     check: Name | None = Field(None, description="Stream whose first page `etl-assets check` asks for.")
     defaults: dict[str, Any] = Field(
         default_factory=dict,
@@ -614,13 +642,6 @@ class Source(Model):
             raise ValueError("start: daily streams need their first day")
         if self.check and self.check not in [stream.name for stream in self.streams if not stream.window]:
             raise ValueError(f"check: there is no stream {self.check!r} that can be asked without a day")
-        for way in self.auth:
-            for setting in way.settings() if isinstance(way, BearerAuth | HeaderAuth | QueryAuth) else ():
-                if setting in self.settings and not self.settings[setting].secret:
-                    raise ValueError(f"settings.{setting}: what authorises requests is `secret: true`")
-        for where, setting in self._setting_references():
-            if setting not in self.settings:
-                raise ValueError(f"{where}: {setting} is not declared under settings")
         for stream in self.streams:
             _check_stream(self, stream)
         return self
@@ -641,15 +662,9 @@ class Source(Model):
         return {stream.name: stream for stream in self.streams}[name]
 
     @property
-    def base_url_variable(self) -> str:
-        """Name of the environment variable that replaces `base_url`."""
-        return f"{self.source.upper()}_BASE_URL"
-
-    def _setting_references(self) -> Iterator[tuple[str, str]]:
-        for number, way in enumerate(self.auth):
-            yield from ((f"auth.{number}", name) for name in way.settings())
-            if isinstance(way, JushuitanAuth):
-                yield f"auth.{number}", way.refresh_token
+    def name(self) -> str:
+        """The source's name."""
+        return self.source
 
 
 def _check_stream(source: Source, stream: Stream) -> None:

@@ -49,8 +49,12 @@ def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
         inner = location[2:]
         if inner[:1] == ["columns"] and inner[-1:] == ["type"] and len(inner) == 3 and error["type"] != "missing":
             inner = inner[:2]
-        return f"{location[0].removesuffix('s')} {name!r}, key {'.'.join(inner) or '(itself)'}: {message}"
+        return f"{_singular(location[0])} {name!r}, key {'.'.join(inner) or '(itself)'}: {message}"
     return f"key {'.'.join(location)}: {message}" if location else message
+
+
+def _singular(key: str) -> str:
+    return key.removesuffix("es" if key.endswith("shes") else "s")
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -32,6 +32,7 @@ from etl_assets.export import Export, Layout, load_exports, write
 from etl_assets.landing import Manifest
 from etl_assets.mart import load_marts
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.files import load_targets
 from etl_assets.sandbox.server import VENDORS, running
 from etl_assets.schema import schema_text
 from etl_assets.settings import (
@@ -44,7 +45,7 @@ from etl_assets.settings import (
     register_secrets,
     reload_days,
 )
-from etl_assets.spec import Column, Source
+from etl_assets.spec import Column, Service, Source
 from etl_assets.streamfiles import load_sources, packaged_files, read_source
 from etl_assets.window import Window, since, until
 
@@ -485,16 +486,19 @@ def listed_variables() -> dict[str, Variable]:
     return found
 
 
-def some_value(source: Source, setting: str) -> str:
+def some_value(source: Service, setting: str) -> str:
     return source.base_url if setting == source.base_url_variable else "value-of-the-test"
 
 
 def test_every_variable_that_is_read_is_in_the_example_and_no_other() -> None:
     sources = load_sources().values()
-    env = Recorder({name: some_value(source, name) for source in sources for name in source.settings})
+    services: list[Service] = [*sources, *load_targets().values()]
+    env = Recorder({name: some_value(service, name) for service in services for name in service.settings})
     Settings.read(env)
     AlertSettings.read(env)
     register_secrets(sources, env)
+    for target in load_targets().values():
+        connection(target, env)
     for source in sources:
         lifetimes(source, env)
         plain_values(source, env)
@@ -504,7 +508,7 @@ def test_every_variable_that_is_read_is_in_the_example_and_no_other() -> None:
 
 
 def test_the_sandbox_sets_no_variable_that_the_example_lacks() -> None:
-    declared = [name for name in VENDORS if name in load_sources()]
+    declared = [name for name in VENDORS if name in {**load_sources(), **load_targets()}]
     with running(vendors=declared) as sandbox:
         assert set(sandbox.env()) <= set(listed_variables())
 

@@ -1,11 +1,11 @@
-"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse and marts, with a report.
+"""`make demo`: every source of the sandbox, three days, through Dagster into warehouse, marts and target; a report.
 
 Runs inside `etl-assets sandbox -- …`, which sets the variables that point at the simulators.
 """
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,10 +13,8 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets.definitions import defs
-from etl_assets.export import LAYER, load_exports
-from etl_assets.mart import SCHEMA
+from etl_assets.export import load_exports
 from etl_assets.pipeline import Pipeline
-from etl_assets.spec import Source
 from etl_assets.sqltext import identifier
 
 FIRST_DAY = date(2026, 1, 5)
@@ -32,7 +30,7 @@ NEXT = """What to try next:
 @dataclass(frozen=True)
 class _Line:
     asset: str
-    rows: int
+    rows: int | None
     seconds: float
     where: str
 
@@ -41,11 +39,9 @@ def main() -> int:
     """Run the demo; 0 only if every step of every source succeeded."""
     pipeline = Pipeline.from_environment()
     resolved = defs()
-    seconds: dict[str, float] = {}
-    files: dict[str, _Line] = {}
+    lines: dict[str, _Line] = {}
     with dg.DagsterInstance.get() as instance:
-        runs = [run for source in pipeline.sources.values() for run in _runs(source)]
-        for name, partition in [*runs, ("marts", None), *_exports(pipeline)]:
+        for name, partition in _runs(pipeline):
             print(f"{name} {partition or ''}".rstrip(), flush=True)
             done = resolved.resolve_job_def(name).execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
@@ -55,30 +51,33 @@ def main() -> int:
             )
             if not done.success:
                 return _failed(done)
-            _add_seconds(seconds, done)
-            _add_files(files, done)
-    lines = sorted([*_lines(pipeline, seconds), *files.values()], key=lambda line: line.asset)
+            for event in done.get_asset_materialization_events():
+                _add(lines, event)
+    shown = [_counted(pipeline, line) for _, line in sorted(lines.items())]
     report = pipeline.settings.data_dir / "report.md"
-    _write_report(report, lines)
-    print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
+    _write_report(report, shown)
+    print(f"\n{_table(shown, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
     return 0
 
 
-def _runs(source: Source) -> Iterator[tuple[str, str | None]]:
-    if any(stream.window is None for stream in source.streams):
-        yield f"{source.source}_snapshot", None
-    if any(stream.window for stream in source.streams):
-        for n in range(DAYS):
-            yield f"{source.source}_daily", (FIRST_DAY + timedelta(days=n)).isoformat()
-
-
-def _exports(pipeline: Pipeline) -> Iterator[tuple[str, str | None]]:
-    declared = load_exports(pipeline.settings.sources_dir)
-    if any(not export.days_of for export in declared):
+def _runs(pipeline: Pipeline) -> Iterator[tuple[str, str | None]]:
+    """Jobs and days, in their order."""
+    for source in pipeline.sources.values():
+        if any(stream.window is None for stream in source.streams):
+            yield f"{source.source}_snapshot", None
+        if any(stream.window for stream in source.streams):
+            yield from ((f"{source.source}_daily", day) for day in _days())
+    yield "marts", None
+    exports = load_exports(pipeline.settings.sources_dir)
+    if any(not export.days_of for export in exports):
         yield "exports", None
-    for source in sorted({export.days_of for export in declared if export.days_of}):
-        for n in range(DAYS):
-            yield f"{source}_exports", (FIRST_DAY + timedelta(days=n)).isoformat()
+    for name in sorted({export.days_of for export in exports if export.days_of}):
+        yield from ((f"{name}_exports", day) for day in _days())
+    yield "pushes", None
+
+
+def _days() -> list[str]:
+    return [(FIRST_DAY + timedelta(days=n)).isoformat() for n in range(DAYS)]
 
 
 def _failed(done: dg.ExecuteInProcessResult) -> int:
@@ -90,46 +89,46 @@ def _failed(done: dg.ExecuteInProcessResult) -> int:
     return 1
 
 
-def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> None:
-    for event in done.get_asset_materialization_events():
-        layer, *path = event.asset_key.path if event.asset_key else [""]
-        if layer == LAYER:
-            continue
-        spent = event.step_materialization_data.materialization.metadata["seconds"].value
-        asset = "/".join([SCHEMA if layer == SCHEMA else "warehouse", *path])
-        seconds[asset] = seconds.get(asset, 0.0) + float(str(spent))
-
-
-def _add_files(files: dict[str, _Line], done: dg.ExecuteInProcessResult) -> None:
-    """Exports: each with its rows, and the last file written."""
-    for event in done.get_asset_materialization_events():
-        if event.asset_key and event.asset_key.path[0] == LAYER:
-            asset, metadata = "/".join(event.asset_key.path), event.step_materialization_data.materialization.metadata
-            before = files.get(asset, _Line(asset, 0, 0.0, ""))
-            rows = metadata.get("dagster/partition_row_count") or metadata["dagster/row_count"]
-            files[asset] = _Line(
-                asset,
-                before.rows + int(str(rows.value)),
-                before.seconds + float(str(metadata["seconds"].value)),
-                Path(str(metadata["dagster/uri"].value)).name,
+def _add(lines: dict[str, _Line], event: dg.DagsterEvent) -> None:
+    """Add what an asset did to its line; the steps of a table share one."""
+    assert event.asset_key is not None
+    layer, *path = event.asset_key.path
+    told = {name: entry.value for name, entry in event.step_materialization_data.materialization.metadata.items()}
+    rows: object = None
+    match layer:
+        case "export":
+            rows, where = (
+                told.get("dagster/partition_row_count", told.get("dagster/row_count")),
+                Path(str(told["dagster/uri"])).name,
             )
+        case "push":
+            rows, where = int(str(told["sent"])) + int(str(told["unchanged"])), str(told["dagster/uri"])
+        case "mart":
+            where = ".".join([layer, *path])
+        case _:
+            layer, where = "warehouse", ".".join(path)
+    asset = "/".join([layer, *path])
+    before = lines.get(asset, _Line(asset, None, 0.0, ""))
+    total = before.rows if rows is None else (before.rows or 0) + int(str(rows))
+    lines[asset] = _Line(asset, total, before.seconds + float(str(told["seconds"])), where)
 
 
-def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
+def _counted(pipeline: Pipeline, line: _Line) -> _Line:
+    """Of a table, the rows that are in it."""
+    if not line.asset.startswith(("warehouse/", "mart/")):
+        return line
     with pipeline.warehouse.reader() as db:
-        for asset, spent in sorted(seconds.items()):
-            *_, schema, table = asset.split("/")
-            rows = db.execute(f"SELECT count(*) FROM {identifier(schema)}.{identifier(table)}").fetchall()[0][0]
-            yield _Line(asset, rows, spent, f"{schema}.{table}")
+        table = ".".join(map(identifier, line.where.split(".")))
+        return replace(line, rows=db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
 def _table(lines: list[_Line], style: str) -> str:
     rows = [(line.asset, line.rows, round(line.seconds, 2), line.where) for line in lines]
-    return tabulate(rows, headers=["asset", "rows", "seconds", "table or file"], tablefmt=style)
+    return tabulate(rows, headers=["asset", "rows", "seconds", "where"], tablefmt=style)
 
 
 def _write_report(path: Path, lines: list[_Line]) -> None:
-    days = ", ".join((FIRST_DAY + timedelta(days=n)).isoformat() for n in range(DAYS))
+    days = ", ".join(_days())
     text = f"# Demo\n\nLoaded from the simulators for {days}.\n\n{_table(lines, 'github')}\n"
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(text, "utf-8")

@@ -12,7 +12,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -179,6 +179,22 @@ class DuckDbWarehouse:
                 raise LandingError(f"{file}: cannot be written: {error}") from None
             except duckdb.Error as error:
                 raise FinalError(f"the SELECT cannot be answered: {error}") from None
+
+    def unload(self, selects: Mapping[str, str], folder: Path) -> None:
+        """Write the rows of each SELECT, all as of one moment, to `<name>.parquet` in the folder.
+
+        Raises FinalError when there is no warehouse, or a SELECT reads what is not there.
+        """
+        with self.reader() as db:
+            db.execute("BEGIN")
+            for name, select in selects.items():
+                file = literal(str(folder / f"{name}.parquet"))
+                try:
+                    db.execute(f"COPY ({select}\n) TO {file} (FORMAT parquet)")
+                except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
+                    raise FinalError(f"{self.path}: cannot be read: {error}") from None
+                except duckdb.IOException as error:
+                    raise LandingError(f"{folder}: cannot be written: {error}") from None
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:

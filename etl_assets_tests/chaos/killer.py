@@ -1,16 +1,18 @@
 """SIGKILL right before the K-th write-like system call of the steps.
 
-    python -m etl_assets_tests.chaos.killer FOLDER MODE STREAM [DAY]
+    python -m etl_assets_tests.chaos.killer FOLDER MODE MODULE [ARGUMENT ...]
 
 A tracer (ptrace) of its own: strace counts `when=K` per thread and per call name, and so never comes to most of
 the calls. This one counts every call of every thread, from the moment the steps begin; what goes to a descriptor
-counts if that is a file below FOLDER. MODE is `before`, or `half` for a write of which only half the bytes go out.
+counts if that is a file below FOLDER. The steps are `main` of MODULE with the arguments. MODE is `before`, or
+`half` for a write of which only half the bytes go out.
 
 Reads K from stdin, a line for each run, 0 for one without a kill. Answers with a line of JSON: how the run ended,
 how many calls there were, and the last one that was counted. Runs are forks: importing costs more than running.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import platform
@@ -18,9 +20,9 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-from etl_assets_tests.chaos import steps
 
 CANNOT = 77  # exit code where processes cannot be traced
 
@@ -51,19 +53,20 @@ _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
-def main(folder: str, mode: str, *arguments: str) -> None:
+def main(folder: str, mode: str, module: str, *arguments: str) -> None:
     """Answer the lines of stdin."""
     if platform.machine() not in _MACHINES[mode]:
         sys.exit(CANNOT)
+    steps = partial(importlib.import_module(module).main, *arguments)
     for line in sys.stdin:
-        print(json.dumps(run(int(line), folder, mode, arguments)), flush=True)
+        print(json.dumps(run(int(line), folder, mode, steps)), flush=True)
 
 
-def run(last: int, folder: str, mode: str, arguments: tuple[str, ...]) -> dict[str, object]:
+def run(last: int, folder: str, mode: str, steps: Callable[[], None]) -> dict[str, object]:
     """Run the steps to their end or to the kill."""
     pid = os.fork()
     if not pid:
-        _child(arguments)
+        _child(steps)
     if not os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
         sys.exit(CANNOT)
     _ptrace(_SETOPTIONS, pid, data=_OPTIONS)
@@ -96,13 +99,13 @@ def run(last: int, folder: str, mode: str, arguments: tuple[str, ...]) -> dict[s
         _ptrace(resume, thread, data=passed)
 
 
-def _child(arguments: tuple[str, ...]) -> None:
+def _child(steps: Callable[[], None]) -> None:
     code = 1
     try:
         _ptrace(_TRACEME, 0)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the steps say is no answer
         os.kill(os.getpid(), signal.SIGSTOP)
-        steps.main(*arguments)
+        steps()
         code = 0
     finally:
         if code:

@@ -147,7 +147,7 @@ class Killer:
     """Runs of a target that are killed at a write-like call, and plain ones, in the order in which they are asked."""
 
     def __init__(self, place: Place, target: Target, mode: str) -> None:
-        command = [sys.executable, "-m", killer.__name__, str(place.data), mode, *target.arguments]
+        command = [sys.executable, "-m", killer.__name__, str(place.data), mode, steps.__name__, *target.arguments]
         self._child = place.start(command)
 
     def run(self, number: int = 0) -> Row:
