@@ -28,10 +28,11 @@ from etl_assets.sandbox.fxiaoke.vendor import Fxiaoke
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.jushuitan.vendor import Jushuitan
 from etl_assets.sandbox.tmetric.vendor import TMetric
+from etl_assets.sandbox.trocco.vendor import Trocco
 from etl_assets.sandbox.vendor import Clock, Request, Vendor
 from etl_assets.sandbox.wire import Protocol, Wire
 
-VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog)}
+VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog, Trocco)}
 
 _HOST = "127.0.0.1"
 _BACKLOG = 2048
