@@ -102,16 +102,18 @@ class Client:
 
     def _with_retries(self, request: Request, deadline: float) -> Answer:
         label = request.label
-        attempt = 0
+        attempt, acted = 0, False
         while isinstance(outcome := self._attempt(request, label, deadline), _Again):
             attempt += 1
+            acted |= outcome.accepted
             wait = self._wait_after(attempt, outcome.wait)
             if outcome.wait is not None:  # also when this request gives up: others are on their way
                 self._limiter.pause(request.bucket, wait)
             if outcome.accepted and not request.repeatable:
                 raise ApiUnavailable(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
             if attempt == ATTEMPTS or time.monotonic() + wait > deadline:
-                raise ApiUnavailable(redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts"))
+                said = redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts")
+                raise ApiUnavailable(said, acted=acted)
             log.warning("%s: %s; attempt %d of %d in %.1f s", label, outcome.why, attempt + 1, ATTEMPTS, wait)
             time.sleep(wait)
         return outcome
@@ -123,6 +125,7 @@ class Client:
         return min(asked, LONGEST_REQUESTED_WAIT_SECONDS) + random.uniform(0, min(self._retry_base, 1.0) / 4)
 
     def _attempt(self, request: Request, label: str, deadline: float) -> Answer | _Again:
+        answer = None
         try:
             with self._limiter.slot(deadline):
                 # Inside the slot: who waited for one would else go later than reserved, and in a crowd.
@@ -130,7 +133,7 @@ class Client:
                 answer = self._exchange(request, label, deadline)
                 self._heed(answer, request.bucket)
         except RetryableError as error:
-            raise ApiUnavailable(f"{label}: {error}") from None
+            raise ApiUnavailable(f"{label}: {error}", acted=answer is not None) from None
         except requests.exceptions.SSLError as error:
             refusal = _text(f"{label}: TLS failed, check certificates and proxy: {error}")
         except (requests.ConnectTimeout, requests.exceptions.ProxyError) as error:
@@ -154,7 +157,7 @@ class Client:
         if answer.status in RETRY_STATUS:
             asked = requested_wait(answer, time.time())
             return _Again(f"HTTP {answer.status}", asked, accepted=answer.status != 429)
-        if answer.status >= 300:
+        if answer.status >= 300 or answer.status == 204:  # nothing in it to read
             return answer
         try:
             answer = Answer(answer.status, answer.headers, answers.normal(answer.body))
@@ -277,7 +280,7 @@ def _raise_for(answer: Answer, request: Request) -> None:
 
 def _error_code(answer: Answer, request: Request) -> str | None:
     """The error code inside the answer, None when it says success."""
-    if request.errors is None:
+    if request.errors is None or answer.status == 204:
         return None
     code = answers.value_at(answer.body, request.errors.code)
     return None if str(code) in map(str, request.errors.ok) else str(code)

@@ -7,7 +7,9 @@ from etl_assets.defs.jobs import jobs_and_schedules
 from etl_assets.defs.marts import marts
 from etl_assets.defs.reconcile import reconcile_jobs
 from etl_assets.defs.resources import resources
+from etl_assets.defs.trocco import trocco_jobs
 from etl_assets.pipeline import Pipeline
+from etl_assets.trocco.run import jobs_of
 
 
 @dg.definitions
@@ -16,12 +18,14 @@ def defs() -> dg.Definitions:
 
     The steps of a run share one process: starting a process for each costs more than most steps do.
     """
-    sources = Pipeline.from_environment().sources.values()
+    pipeline = Pipeline.from_environment()
+    sources = pipeline.sources.values()
     return dg.Definitions.merge(
         stream_assets(sources),
         jobs_and_schedules(sources),
         resources(sources),
         marts(),
         reconcile_jobs(sources),
+        trocco_jobs(jobs_of(pipeline)),
         dg.Definitions(executor=dg.in_process_executor),
     )

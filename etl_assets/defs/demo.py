@@ -1,4 +1,4 @@
-"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse and marts, with a report.
+"""`make demo`: every source of the sandbox, three days, into the warehouse and marts, then TROCCO; with a report.
 
 Runs inside `etl-assets sandbox -- …`, which sets the variables that point at the simulators.
 """
@@ -13,10 +13,12 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets.definitions import defs
+from etl_assets.defs.trocco import LAYER, specs
 from etl_assets.mart import SCHEMA
 from etl_assets.pipeline import Pipeline
 from etl_assets.spec import Source
 from etl_assets.sqltext import identifier
+from etl_assets.trocco.run import jobs_of
 
 FIRST_DAY = date(2026, 1, 5)
 DAYS = 3
@@ -41,20 +43,28 @@ def main() -> int:
     pipeline = Pipeline.from_environment()
     resolved = defs()
     seconds: dict[str, float] = {}
+    triggered: dict[str, _Line] = {}
+    demo_keys = [spec.key for job in jobs_of(pipeline).values() if job.demo for spec in specs(job)]
     with dg.DagsterInstance.get() as instance:
         runs = [run for source in pipeline.sources.values() for run in _runs(source)]
-        for name, partition in [*runs, ("marts", None)]:
+        for name, partition in [*runs, ("marts", None), *((LAYER, day) for day in _days())]:
             print(f"{name} {partition or ''}".rstrip(), flush=True)
-            done = resolved.resolve_job_def(name).execute_in_process(
+            triggers = name == LAYER
+            job = resolved.resolve_implicit_global_asset_job_def() if triggers else resolved.resolve_job_def(name)
+            done = job.execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
                 instance=instance,
                 partition_key=partition,
                 raise_on_error=False,
+                asset_selection=demo_keys if triggers else None,
             )
             if not done.success:
                 return _failed(done)
-            _add_seconds(seconds, done)
-    lines = list(_lines(pipeline, seconds))
+            if triggers:
+                _add_triggered(triggered, done)
+            else:
+                _add_seconds(seconds, done)
+    lines = [*triggered.values(), *_lines(pipeline, seconds)]
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
     print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
@@ -65,8 +75,11 @@ def _runs(source: Source) -> Iterator[tuple[str, str | None]]:
     if any(stream.window is None for stream in source.streams):
         yield f"{source.source}_snapshot", None
     if any(stream.window for stream in source.streams):
-        for n in range(DAYS):
-            yield f"{source.source}_daily", (FIRST_DAY + timedelta(days=n)).isoformat()
+        yield from ((f"{source.source}_daily", day) for day in _days())
+
+
+def _days() -> list[str]:
+    return [(FIRST_DAY + timedelta(days=n)).isoformat() for n in range(DAYS)]
 
 
 def _failed(done: dg.ExecuteInProcessResult) -> int:
@@ -86,6 +99,18 @@ def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> 
         seconds[asset] = seconds.get(asset, 0.0) + float(str(spent))
 
 
+def _add_triggered(triggered: dict[str, _Line], done: dg.ExecuteInProcessResult) -> None:
+    """A line per job of TROCCO: the records that it says it moved, and its latest page."""
+    for event in done.get_asset_materialization_events():
+        if event.asset_key and event.asset_key.path[0] == LAYER:
+            told = event.step_materialization_data.materialization.metadata
+            asset = event.asset_key.to_user_string()
+            before = triggered.get(asset, _Line(asset, 0, 0.0, ""))
+            rows = before.rows + (int(str(told["records"].value)) if "records" in told else 0)
+            seconds = before.seconds + float(str(told["seconds"].value))
+            triggered[asset] = _Line(asset, rows, seconds, str(told["job"].value))
+
+
 def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
     with pipeline.warehouse.reader() as db:
         for asset, spent in sorted(seconds.items()):
@@ -96,11 +121,11 @@ def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
 
 def _table(lines: list[_Line], style: str) -> str:
     rows = [(line.asset, line.rows, round(line.seconds, 2), line.where) for line in lines]
-    return tabulate(rows, headers=["asset", "rows", "seconds", "table"], tablefmt=style)
+    return tabulate(rows, headers=["asset", "rows", "seconds", "table or job"], tablefmt=style)
 
 
 def _write_report(path: Path, lines: list[_Line]) -> None:
-    days = ", ".join((FIRST_DAY + timedelta(days=n)).isoformat() for n in range(DAYS))
+    days = ", ".join(_days())
     text = f"# Demo\n\nLoaded from the simulators for {days}.\n\n{_table(lines, 'github')}\n"
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(text, "utf-8")
