@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.storage.tags import RETRY_NUMBER_TAG
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG
 
 from etl_assets.defs import steps
 from etl_assets.pipeline import Pipeline
@@ -130,8 +130,8 @@ def _cancelled(context: dg.AssetExecutionContext, runner: Runner, request: Reque
 def _request(context: dg.AssetExecutionContext, job: Job) -> Request:
     """The request of the run that asked first: an automatic retry asks for the run that it retries."""
     run = context.run
-    while RETRY_NUMBER_TAG in run.tags and run.parent_run_id:
-        parent = context.instance.get_run_by_id(run.parent_run_id)
+    while RETRY_NUMBER_TAG in run.tags and PARENT_RUN_ID_TAG in run.tags:
+        parent = context.instance.get_run_by_id(run.tags[PARENT_RUN_ID_TAG])
         if parent is None:
             break
         run = parent
@@ -143,7 +143,7 @@ def _request(context: dg.AssetExecutionContext, job: Job) -> Request:
 
 def _to_report(run: dg.DagsterRun) -> int | None:
     """The record that the run tells the end of. A person who runs it again wants the job run again."""
-    by_hand = run.parent_run_id is not None and RETRY_NUMBER_TAG not in run.tags
+    by_hand = PARENT_RUN_ID_TAG in run.tags and RETRY_NUMBER_TAG not in run.tags
     return None if by_hand or REPORT_TAG not in run.tags else int(run.tags[REPORT_TAG])
 
 

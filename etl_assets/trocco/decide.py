@@ -18,6 +18,7 @@ ENDS = frozenset({"succeeded", "error", "canceled", "skipped"})
 LOST, STARTED = "lost", "started"  # outcomes beside TROCCO's own words
 RETRIGGER_SECONDS = 60.0
 HISTORY_SLACK_SECONDS = 900.0  # how far TROCCO's clock may be from ours
+BASELINE_SECONDS = 120.0  # of history before a start; older runs are told apart only if the clocks agree so far
 
 _DELAYS = ((5, 1.0), (30, 5.0), (120, 15.0), (600, 30.0))
 _LONGEST_DELAY = 60.0
@@ -134,10 +135,10 @@ def ended(record: Record, outcome: str, now: float, facts: dict[str, object] | N
     return replace(record, outcome=outcome, ended_at=now, facts=facts or record.facts, polled_at=now)
 
 
-def wants_another_start(record: Record, now: float) -> bool:
-    """Whether a skipped run, kept open because it is to be started again, has waited long enough."""
+def wants_another_start(record: Record, job: Job, now: float) -> bool:
+    """Whether a skipped run, kept open because it is to be started again, has waited long enough, and not too long."""
     waited = now - (record.status_since or now)
-    return record.is_open and record.status == "skipped" and waited >= RETRIGGER_SECONDS
+    return record.is_open and record.status == "skipped" and waited >= RETRIGGER_SECONDS and not late(record, job, now)
 
 
 def late(record: Record, job: Job, now: float) -> str | None:

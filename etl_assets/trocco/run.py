@@ -131,7 +131,7 @@ class Runner:
     def advanced(self, job: Job, record: Record) -> Record:
         """The record after a look at the job; a skipped one that is to be started again may be another one."""
         now = self.clock.now()
-        if decide.wants_another_start(record, now):
+        if decide.wants_another_start(record, job, now):
             return self._restarted(job, record)
         return self.ledger.keep(self._looked(job, record))
 
@@ -143,9 +143,10 @@ class Runner:
         until = time.monotonic() + seconds
         waiting = [r for r in self.ledger.open_runs() if r.handed_over and r.job_id and not r.overdue and r.job in jobs]
         now, looked = self.clock.now(), 0
-        for record in [record for record in waiting if decide.wants_another_start(record, now)]:
+        skipped = [record for record in waiting if decide.wants_another_start(record, jobs[record.job], now)]
+        for record in skipped:
             self._restarted(jobs[record.job], record)
-        chosen = decide.due([r for r in waiting if not decide.wants_another_start(r, now)], now, most)
+        chosen = decide.due([record for record in waiting if record not in skipped], now, most)
         with ThreadPoolExecutor(4) as threads:
             for start in range(0, len(chosen), 16):
                 if time.monotonic() > until:
@@ -228,7 +229,7 @@ class Runner:
 
     def _baseline(self, definition: int) -> int:
         """The newest run that the history shows before a start. A key that may not look fails here, not later."""
-        since = self.clock.now() - decide.HISTORY_SLACK_SECONDS
+        since = self.clock.now() - decide.BASELINE_SECONDS
         return max((run.id for run in self.trocco.history(definition, since)), default=0)
 
     def _clear_up(self, request: Request) -> Later | None:
