@@ -45,6 +45,7 @@ EVERYTHING = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
 DAY = "2026-01-05"
 
 KNOWN_HOSTS = {"127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"}
+KNOWN_HOSTS |= {"trocco.io", "in.trocco.io", "kr.trocco.io"}
 
 
 @dataclass(frozen=True)

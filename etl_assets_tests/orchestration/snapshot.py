@@ -13,12 +13,13 @@ FILE = Path(__file__).with_name("definitions.txt")
 def lines() -> list[str]:
     """The lines, in the order of the file."""
     loaded = defs()
-    return [*_assets(loaded), *_jobs(loaded), *_schedules(loaded), *_resources(loaded)]
+    return [*_assets(loaded), *_jobs(loaded), *_schedules(loaded), *_sensors(loaded), *_resources(loaded)]
 
 
 def _assets(loaded: dg.Definitions) -> Iterator[str]:
-    for asset in sorted((loaded.resolve_assets_def(key) for key in loaded.resolve_all_asset_keys()), key=_name):
-        (spec,) = asset.specs
+    for key in sorted(loaded.resolve_all_asset_keys(), key=_path):
+        asset = loaded.resolve_assets_def(key)
+        spec = asset.specs_by_key[key]
         fresh, retries = spec.freshness_policy, asset.op.retry_policy
         facts = [
             f"asset {_path(spec.key)}",
@@ -50,6 +51,11 @@ def _schedules(loaded: dg.Definitions) -> Iterator[str]:
         )
 
 
+def _sensors(loaded: dg.Definitions) -> Iterator[str]:
+    for sensor in sorted(loaded.sensors or (), key=lambda sensor: sensor.name):
+        yield f"sensor {sensor.name}: every {sensor.minimum_interval_seconds} s, {sensor.default_status.value}"
+
+
 def _resources(loaded: dg.Definitions) -> Iterator[str]:
     yield f"resources {_list(loaded.resources or ())}"
 
@@ -66,10 +72,6 @@ def _list(names: Iterable[str]) -> str:
 
 def _check(check: dg.AssetCheckSpec) -> str:
     return f"{check.name} (blocking)" if check.blocking else check.name
-
-
-def _name(asset: dg.AssetsDefinition) -> str:
-    return _path(asset.key)
 
 
 def _path(key: dg.AssetKey) -> str:
