@@ -33,7 +33,7 @@ NEXT = """What to try next:
 @dataclass(frozen=True)
 class _Line:
     asset: str
-    rows: int
+    rows: int | None
     seconds: float
     where: str
 
@@ -64,7 +64,7 @@ def main() -> int:
                 _add_triggered(triggered, done)
             else:
                 _add_seconds(seconds, done)
-    lines = [*triggered.values(), *_lines(pipeline, seconds)]
+    lines = [*(triggered[asset] for asset in sorted(triggered)), *_lines(pipeline, seconds)]
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
     print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
@@ -105,8 +105,8 @@ def _add_triggered(triggered: dict[str, _Line], done: dg.ExecuteInProcessResult)
         if event.asset_key and event.asset_key.path[0] == LAYER:
             told = event.step_materialization_data.materialization.metadata
             asset = event.asset_key.to_user_string()
-            before = triggered.get(asset, _Line(asset, 0, 0.0, ""))
-            rows = before.rows + (int(str(told["records"].value)) if "records" in told else 0)
+            before = triggered.get(asset, _Line(asset, None, 0.0, ""))
+            rows = (before.rows or 0) + int(str(told["records"].value)) if "records" in told else before.rows
             seconds = before.seconds + float(str(told["seconds"].value))
             triggered[asset] = _Line(asset, rows, seconds, str(told["job"].value))
 

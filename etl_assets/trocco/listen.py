@@ -67,7 +67,7 @@ def receiver(pipeline: Pipeline, port: int) -> ThreadingHTTPServer:
 def take(ledger: Ledger, message: Any, now: float) -> bool:
     """Keep what a notification says; False for a test send. Raises ValueError when it is not in the agreed form."""
     if not isinstance(message, dict) or not str(message.get("id", "")).isdigit():
-        raise ValueError('a notification is {"kind": "datamart", "id": {{ JOB_ID }}, "status": "{{ JOB_STATUS }}"}')
+        raise ValueError('a notification is {"kind": "datamart", "id": "{{ JOB_ID }}", "status": "{{ JOB_STATUS }}"}')
     kind, status = message.get("kind", "datamart"), str(message.get("status"))
     if int(message["id"]) == 0 or "[test]" in status:
         return False
