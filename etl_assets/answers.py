@@ -14,6 +14,8 @@ _BOM = b"\xef\xbb\xbf"
 _ESCAPES = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x1f]")
 
 
 class NotJson(ValueError):
@@ -23,18 +25,32 @@ class NotJson(ValueError):
 def normal(body: bytes) -> bytes:
     """The body as one JSON value that every JSON reader takes; raises NotJson if it is cut or something else.
 
-    Two things differ from the bytes received: a byte order mark is left out, and half of a surrogate pair (an
-    emoji that the API cut in two) becomes U+FFFD.
+    Three things differ from the bytes received: a byte order mark is left out, half of a surrogate pair (an emoji
+    that the API cut in two) becomes U+FFFD, and control characters inside texts (TROCCO sends queries so) are escaped.
     """
     body = body.removeprefix(_BOM).strip()
     if b"\\ud" in body or b"\\uD" in body:
         body = _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    try:
+        return _checked(body)
+    except NotJson:
+        escaped = _TEXT.sub(_without_controls, body)
+        if escaped == body:
+            raise
+        return _checked(escaped)
+
+
+def _checked(body: bytes) -> bytes:
     try:
         body.decode("utf-8")
         msgspec.json.decode(body, type=msgspec.Raw)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise NotJson(str(error)) from None
     return body
+
+
+def _without_controls(text: re.Match[bytes]) -> bytes:
+    return _CONTROL.sub(lambda found: b"\\u%04x" % ord(found[0]), text[0])
 
 
 def value_at(body: bytes | msgspec.Raw, path: str) -> Any:

@@ -13,6 +13,7 @@ from etl_assets.pipeline import Pipeline
 from etl_assets.push.queue import queue
 from etl_assets.schema import push_schema_text, schema_text
 from etl_assets.spec import Source
+from etl_assets.trocco.cli import trocco
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +24,7 @@ def main() -> None:
 for _command in (commands.replay, commands.request, commands.trace, commands.alert):
     main.add_command(_command)
 main.add_command(queue)
+main.add_command(trocco)
 
 
 @main.command()

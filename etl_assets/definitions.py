@@ -13,8 +13,10 @@ from etl_assets.defs.push import pushes
 from etl_assets.defs.reconcile import reconcile_jobs
 from etl_assets.defs.replay import replay_job
 from etl_assets.defs.resources import resources
+from etl_assets.defs.trocco import trocco_jobs
 from etl_assets.pipeline import Pipeline
 from etl_assets.push.files import load_targets
+from etl_assets.trocco.run import jobs_of
 
 
 @dg.definitions
@@ -36,5 +38,6 @@ def defs() -> dg.Definitions:
         reconcile_jobs(sources),
         replay_job(),
         alert_sensors(),
+        trocco_jobs(jobs_of(pipeline)),
         dg.Definitions(executor=dg.in_process_executor),
     )

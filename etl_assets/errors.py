@@ -38,7 +38,14 @@ class ApiError(FinalError):
 
 
 class ApiUnavailable(RetryableError):
-    """The API did not give a usable answer within the retries and deadlines of one request."""
+    """The API did not give a usable answer within the retries and deadlines of one request.
+
+    `acted` is False only where it is certain that the API did nothing: it was not reached, or said 429.
+    """
+
+    def __init__(self, message: str, *, acted: bool = True) -> None:
+        super().__init__(message)
+        self.acted = acted
 
 
 class InDoubt(ApiUnavailable):
@@ -63,3 +70,39 @@ class TableError(FinalError):
 
 class LockedError(RetryableError):
     """Somebody else held the warehouse file for longer than the deadline."""
+
+
+class JobEnded(FinalError):
+    """A job of another system came to an end that is no success.
+
+    `outcome` says which, `link` leads to the job. Materialising again starts a new job.
+    """
+
+    def __init__(self, message: str, *, outcome: str, link: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.link = link
+
+
+class JobFailed(JobEnded):
+    """The job ended in an error."""
+
+
+class JobCanceled(JobEnded):
+    """Somebody stopped the job, or it ran into the other system's own time limit."""
+
+
+class JobSkipped(JobEnded):
+    """The job did not run because another one of the same definition was active."""
+
+
+class JobLost(JobEnded):
+    """The other system does not know the job any more."""
+
+
+class JobOverdue(JobEnded):
+    """The job did not end within its deadline and goes on by itself; materialising again waits for it."""
+
+
+class AmbiguousTrigger(FinalError):
+    """Whether a job was started cannot be found out by the API; a person has to look, and say it."""

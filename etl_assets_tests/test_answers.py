@@ -50,6 +50,17 @@ def test_half_a_surrogate_pair_is_replaced_and_nothing_else(received: bytes, nor
 
 
 @pytest.mark.parametrize(
+    ("received", "normalised"),
+    [
+        (b'["a\nb"]', rb'["a\u000ab"]'),
+        (b'[\n"a\\"\tb\\\\"\t]', b'[\n"a\\"\\u0009b\\\\"\t]'),
+    ],
+)
+def test_control_characters_inside_a_text_are_escaped(received: bytes, normalised: bytes) -> None:
+    assert normal(received) == normalised
+
+
+@pytest.mark.parametrize(
     "received",
     [
         b"",
@@ -66,7 +77,6 @@ def test_half_a_surrogate_pair_is_replaced_and_nothing_else(received: bytes, nor
         b"[1,]",
         b'["\xff"]',
         b'["\xed\xa0\xbd"]',
-        b'["a\nb"]',
         rb'["\x41"]',
         rb'["\u12"]',
         '["a"]'.encode("utf-16"),

@@ -47,6 +47,8 @@ from etl_assets.settings import (
 )
 from etl_assets.spec import Column, Service, Source
 from etl_assets.streamfiles import load_sources, packaged_files, read_source
+from etl_assets.trocco import decide
+from etl_assets.trocco import spec as trocco_spec
 from etl_assets.window import Window, since, until
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +66,8 @@ KNOWN_HOSTS = {
     *("127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"),
     "owasp.org",
 }
+KNOWN_HOSTS = {"127.0.0.1", "app.tmetric.com", "yourspace.backlog.com", "openapi.jushuitan.com", "open.fxiaoke.com"}
+KNOWN_HOSTS |= {"trocco.io", "in.trocco.io", "kr.trocco.io"}
 
 
 @dataclass(frozen=True)
@@ -669,6 +673,52 @@ def test_every_check_job_and_schedule_is_described() -> None:
     assert shapes == {word for word in words(OPERATIONS) if word.startswith("<source>_")}
     others = {name for name in names if not name.startswith((*prefixes, "__"))}
     assert others <= set(words(OPERATIONS))
+
+
+TROCCO = (ROOT / "docs/trocco.md").read_text("utf-8")
+TROCCO_MODELS: Mapping[str, type[BaseModel]] = {
+    "Key of a job": trocco_spec.Job,
+    "Key of `arrivals`": trocco_spec.Arrivals,
+}
+
+
+@pytest.mark.parametrize(("title", "model"), TROCCO_MODELS.items(), ids=TROCCO_MODELS)
+def test_every_key_of_a_trocco_job_is_documented_with_its_default(title: str, model: type[BaseModel]) -> None:
+    shown = {words(key)[0]: default for key, _, default, _ in table(TROCCO, title).rows}
+    assert shown == {key: default_of(field) for key, field in keys_of(model).items()}
+    kinds = {words(key)[0]: kind for key, kind, _, _ in table(TROCCO, title).rows}
+    for key, field in keys_of(model).items():
+        if key not in ("partitions", "arrivals", "completion"):
+            assert set(_choices(field.annotation)) == set(words(kinds[key])), key
+
+
+def test_every_way_to_know_the_end_of_a_datamart_is_documented() -> None:
+    shown = {
+        re.findall(r"by: (\w+)", ways)[0]: set(words(keys)) for ways, keys, _ in table(TROCCO, "`completion`").rows
+    }
+    ways = get_args(get_args(trocco_spec.Completion)[0])
+    assert shown == {get_args(way.model_fields["by"].annotation)[0]: way.model_fields.keys() - {"by"} for way in ways}
+
+
+def test_the_jobs_of_the_trocco_document_can_be_declared(tmp_path: Path) -> None:
+    (tmp_path / "trocco").mkdir()
+    for number, text in enumerate(code(TROCCO, "yaml")):
+        (tmp_path / f"trocco/{number}.yaml").write_text(text, "utf-8")
+    assert {"orders", "braze_events", "demo_orders"} <= trocco_spec.load_jobs(tmp_path).keys()
+
+
+def test_every_status_and_outcome_of_trocco_is_documented() -> None:
+    said = {word for cell in table(TROCCO, "TROCCO says").column() for word in words(cell)}
+    assert said == decide.UNDER_WAY | decide.ENDS
+    outcomes = {word for cell in table(TROCCO, "TROCCO says").column(2) for word in words(cell)}
+    assert outcomes == decide.ENDS | {decide.LOST, "overdue"}
+
+
+def test_every_trocco_command_is_documented() -> None:
+    group = main.commands["trocco"]
+    assert isinstance(group, click.Group)
+    named = {re.findall(r"etl-assets trocco (\w+)", cell)[0] for cell in table(TROCCO, "Command").column()}
+    assert named == set(group.commands)
 
 
 def test_every_mart_is_described() -> None:

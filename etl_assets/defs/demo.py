@@ -1,4 +1,5 @@
-"""`make demo`: every source of the sandbox, three days, through Dagster into warehouse, marts and target; a report.
+"""`make demo`: every source of the sandbox, three days, through Dagster into the warehouse; then marts, exports, pushes
+and jobs of TROCCO; with a report.
 
 Runs inside `etl-assets sandbox -- …`, which sets the variables that point at the simulators.
 """
@@ -13,9 +14,12 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets.definitions import defs
+from etl_assets.defs.trocco import LAYER as TROCCO
+from etl_assets.defs.trocco import specs
 from etl_assets.export import load_exports
 from etl_assets.pipeline import Pipeline
 from etl_assets.sqltext import identifier
+from etl_assets.trocco.run import jobs_of
 
 FIRST_DAY = date(2026, 1, 5)
 DAYS = 3
@@ -40,14 +44,18 @@ def main() -> int:
     pipeline = Pipeline.from_environment()
     resolved = defs()
     lines: dict[str, _Line] = {}
+    triggered = [spec.key for job in jobs_of(pipeline).values() if job.demo for spec in specs(job)]
     with dg.DagsterInstance.get() as instance:
         for name, partition in _runs(pipeline):
             print(f"{name} {partition or ''}".rstrip(), flush=True)
-            done = resolved.resolve_job_def(name).execute_in_process(
+            triggers = name == TROCCO
+            job = resolved.resolve_implicit_global_asset_job_def() if triggers else resolved.resolve_job_def(name)
+            done = job.execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
                 instance=instance,
                 partition_key=partition,
                 raise_on_error=False,
+                asset_selection=triggered if triggers else None,
             )
             if not done.success:
                 return _failed(done)
@@ -74,6 +82,7 @@ def _runs(pipeline: Pipeline) -> Iterator[tuple[str, str | None]]:
     for name in sorted({export.days_of for export in exports if export.days_of}):
         yield from ((f"{name}_exports", day) for day in _days())
     yield "pushes", None
+    yield from ((TROCCO, day) for day in _days())
 
 
 def _days() -> list[str]:
@@ -103,6 +112,8 @@ def _add(lines: dict[str, _Line], event: dg.DagsterEvent) -> None:
             )
         case "push":
             rows, where = int(str(told["sent"])) + int(str(told["unchanged"])), str(told["dagster/uri"])
+        case "trocco":
+            rows, where = told.get("records"), str(told["job"])
         case "mart":
             where = ".".join([layer, *path])
         case _:

@@ -9,7 +9,7 @@ import dagster as dg
 from tabulate import tabulate
 
 from etl_assets import redact
-from etl_assets.errors import FinalError, RetryableError
+from etl_assets.errors import FinalError, JobEnded, RetryableError
 from etl_assets.settings import Settings
 from etl_assets.spec import Source, Stream
 from etl_assets.window import Window
@@ -33,6 +33,12 @@ def reported() -> Iterator[None]:
     """
     try:
         yield
+    except JobEnded as error:
+        raise dg.Failure(
+            redact.scrub(str(error)),
+            metadata={"outcome": error.outcome, "job": dg.MetadataValue.url(error.link)},
+            allow_retries=False,
+        ) from None
     except FinalError as error:
         raise dg.Failure(redact.scrub(str(error)), allow_retries=False) from None
     except RetryableError as error:

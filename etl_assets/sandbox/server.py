@@ -29,11 +29,14 @@ from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.jushuitan.vendor import Jushuitan
 from etl_assets.sandbox.target.vendor import Depot
 from etl_assets.sandbox.tmetric.vendor import TMetric
+from etl_assets.sandbox.trocco.vendor import Trocco
 from etl_assets.sandbox.vendor import Clock, Request, Vendor
 from etl_assets.sandbox.webhook.vendor import Webhook
 from etl_assets.sandbox.wire import Protocol, Wire
 
-VENDORS: dict[str, type[Vendor]] = {vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog, Depot)}
+VENDORS: dict[str, type[Vendor]] = {
+    vendor.name: vendor for vendor in (TMetric, Fxiaoke, Jushuitan, Backlog, Trocco, Depot)
+}
 RECEIVERS: dict[str, type[Vendor]] = {Webhook.name: Webhook}  # of messages: run where they are asked for by name
 
 _HOST = "127.0.0.1"

@@ -17,8 +17,9 @@ def lines() -> list[str]:
 
 
 def _assets(loaded: dg.Definitions) -> Iterator[str]:
-    for asset in sorted((loaded.resolve_assets_def(key) for key in loaded.resolve_all_asset_keys()), key=_name):
-        (spec,) = asset.specs
+    for key in sorted(loaded.resolve_all_asset_keys(), key=_path):
+        asset = loaded.resolve_assets_def(key)
+        spec = asset.specs_by_key[key]
         fresh, retries = spec.freshness_policy, asset.op.retry_policy
         facts = [
             f"asset {_path(spec.key)}",
@@ -71,10 +72,6 @@ def _list(names: Iterable[str]) -> str:
 
 def _check(check: dg.AssetCheckSpec) -> str:
     return f"{check.name} (blocking)" if check.blocking else check.name
-
-
-def _name(asset: dg.AssetsDefinition) -> str:
-    return _path(asset.key)
 
 
 def _path(key: dg.AssetKey) -> str:
