@@ -19,6 +19,7 @@ import requests
 import urllib3
 
 from etl_assets import answers, redact
+from etl_assets.deadline import Adapter, ending
 from etl_assets.errors import ApiError, ApiUnavailable, RetryableError
 from etl_assets.limiter import Limiter
 from etl_assets.messages import Answer, Authoriser, Flow, Request
@@ -67,9 +68,7 @@ class Client:
         self._timeouts = timeouts
         self._retry_base = retry_base_seconds
         self._max_bytes = max_response_bytes
-        self._adapter = requests.adapters.HTTPAdapter(
-            pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True
-        )
+        self._adapter = Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
         # The adapter alone, without a session: no cookies, no .netrc entry that would replace a header, no
         # redirects followed unasked. Proxies and certificate bundles of the environment still count.
         environment = requests.Session().merge_environment_settings(base_url, {}, True, None, None)
@@ -194,11 +193,14 @@ class Client:
             self.requests += 1
         left = max(deadline - time.monotonic(), 0.001)
         timeout = (min(self._timeouts.connect, left), min(self._timeouts.read, left))
-        with self._adapter.send(prepared, stream=True, timeout=timeout, **self._transport) as response:
-            return Answer(response.status_code, response.headers, self._body(response, label, deadline))
+        with (
+            ending(deadline),
+            self._adapter.send(prepared, stream=True, timeout=timeout, **self._transport) as response,
+        ):
+            return Answer(response.status_code, response.headers, self._body(response, label))
 
-    def _body(self, response: requests.Response, label: str, deadline: float) -> bytes:
-        """The decoded body, read as it arrives so that neither a trickle nor a bomb goes on for ever."""
+    def _body(self, response: requests.Response, label: str) -> bytes:
+        """The decoded body, read as it arrives so that a bomb is noticed in time."""
         chunks, size = [], 0
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
             chunks.append(chunk)
@@ -209,8 +211,6 @@ class Client:
                     "or raise ETL_MAX_RESPONSE_MB",
                     status=response.status_code,
                 )
-            if time.monotonic() > deadline:
-                raise requests.Timeout("the answer was still arriving at the total deadline")
         return b"".join(chunks)
 
 
