@@ -66,7 +66,7 @@ class _Timed(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("the answer was still arriving at the total deadline")
         self._connection.settimeout(min(self._patience, left))
-        return self._received.readinto(buffer)  # type: ignore[attr-defined,no-any-return]
+        return self._received.readinto(buffer)
 
     def close(self) -> None:
         self._received.close()
@@ -78,7 +78,7 @@ class _Answer(http.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         deadline = getattr(_thread, "deadline", None)
         if deadline is not None:
-            self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, deadline))  # type: ignore[attr-defined]
+            self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, deadline))
 
 
 class _Connection(HTTPConnection):

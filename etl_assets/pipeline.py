@@ -45,7 +45,7 @@ class Pipeline:
         settings = self.settings
         # A load only copies; what it could hold beyond this would be a cache that the next load does not see.
         memory_mb = settings.duckdb_memory_mb * 2 // 3
-        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb)
+        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb, settings.accept_deletions)
 
     def api(self, source: Source) -> Api:
         """The source's API. Raises SettingError when a variable of the source is missing."""
