@@ -101,7 +101,9 @@ class Pipeline:
     def load(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Loaded:
         """Typed Parquet to the table."""
         folder = self.folder("clean", source, stream, day)
-        inspect_files(stream, folder).refuse()  # the checks may have stopped another run, but not this one
+        inspect_files(
+            stream, folder, sample_rows=0
+        ).refuse()  # the checks may have stopped another run, but not this one
         done = self.warehouse.load(source, stream, day.day if day else None, folder, run_id)
         log.info(
             "warehouse: %s %s %d rows, %d in the table, %.1f s",
