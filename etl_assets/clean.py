@@ -125,7 +125,7 @@ def clean(
             "raw": {
                 "uri": raw.uri,
                 "run_id": received.run_id,
-                "started_at": received.details.get("started_at"),
+                "started_at": received.details.get("started_at") or received.details["raw"]["started_at"],
                 "files": [entry.name for entry in received.files],
             },
         },

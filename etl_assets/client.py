@@ -19,6 +19,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from etl_assets import answers, redact
+from etl_assets.deadline import Adapter, ending
 from etl_assets.errors import ApiError, ApiUnavailable, InDoubt, RetryableError
 from etl_assets.limiter import Limiter
 from etl_assets.messages import Answer, Authoriser, Flow, Request
@@ -185,25 +186,26 @@ class Client:
         with self._count_lock:
             self.requests += 1
         left = max(deadline - time.monotonic(), 0.001)
-        response = self._pool.urlopen(
-            request.method,
-            self._prefix + target,
-            body=request.body,
-            headers={**HEADERS, **request.headers},
-            timeout=urllib3.Timeout(min(self._timeouts.connect, left), min(self._timeouts.read, left)),
-            retries=False,
-            redirect=False,
-            assert_same_host=False,  # the pool of a proxy is asked for the URLs of the API
-            preload_content=False,
-        )
-        try:
-            return Answer(response.status, response.headers, self._body(response, label, deadline))
-        finally:
-            response.close()  # what was not read to its end must not stand before the next answer
-            response.release_conn()
+        with ending(deadline):
+            response = self._pool.urlopen(
+                request.method,
+                self._prefix + target,
+                body=request.body,
+                headers={**HEADERS, **request.headers},
+                timeout=urllib3.Timeout(min(self._timeouts.connect, left), min(self._timeouts.read, left)),
+                retries=False,
+                redirect=False,
+                assert_same_host=False,  # the pool of a proxy is asked for the URLs of the API
+                preload_content=False,
+            )
+            try:
+                return Answer(response.status, response.headers, self._body(response, label))
+            finally:
+                response.close()  # what was not read to its end must not stand before the next answer
+                response.release_conn()
 
-    def _body(self, response: urllib3.BaseHTTPResponse, label: str, deadline: float) -> bytes:
-        """The decoded body, read as it arrives so that neither a trickle nor a bomb goes on for ever."""
+    def _body(self, response: urllib3.BaseHTTPResponse, label: str) -> bytes:
+        """The decoded body, read as it arrives so that a bomb is noticed in time."""
         chunks, size = [], 0
         while chunk := response.read1(_CHUNK, decode_content=True):
             chunks.append(chunk)
@@ -214,8 +216,6 @@ class Client:
                     "or raise ETL_MAX_RESPONSE_MB",
                     status=response.status,
                 )
-            if time.monotonic() > deadline:
-                raise urllib3.exceptions.TimeoutError("the answer was still arriving at the total deadline")
         return b"".join(chunks)
 
 
@@ -226,7 +226,7 @@ def _connections(base_url: str, number: int) -> tuple[urllib3.HTTPConnectionPool
     cookies, no .netrc entry that would replace a header, no redirects followed unasked.
     """
     found = requests.Session().merge_environment_settings(base_url, {}, True, None, None)
-    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=number, max_retries=0, pool_block=True)
+    adapter = Adapter(pool_connections=1, pool_maxsize=number, max_retries=0, pool_block=True)
     base = requests.Request("GET", base_url).prepare()
     pool = adapter.get_connection_with_tls_context(base, found["verify"], found["proxies"], found["cert"])
     assert isinstance(pool, urllib3.HTTPConnectionPool)

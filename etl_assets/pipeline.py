@@ -49,7 +49,7 @@ class Pipeline:
         settings = self.settings
         # A load only copies; what it could hold beyond this would be a cache that the next load does not see.
         memory_mb = settings.duckdb_memory_mb * 2 // 3
-        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb)
+        return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb, settings.accept_deletions)
 
     def api(self, source: Source) -> Api:
         """The source's API. Raises SettingError when a variable of the source is missing."""
@@ -111,7 +111,9 @@ class Pipeline:
     def load(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Loaded:
         """Typed Parquet to the table."""
         folder = self.folder("clean", source, stream, day)
-        inspect_files(stream, folder).refuse()  # the checks may have stopped another run, but not this one
+        inspect_files(
+            stream, folder, sample_rows=0
+        ).refuse()  # the checks may have stopped another run, but not this one
         done = self.warehouse.load(source, stream, day.day if day else None, folder, run_id)
         log.info(
             "warehouse: %s %s %d rows, %d in the table, %.1f s",

@@ -49,6 +49,7 @@ class Settings:
     max_response_bytes: int
     duckdb_lock_seconds: float
     duckdb_memory_mb: int
+    accept_deletions: frozenset[str]
 
     @classmethod
     def read(cls, env: Environment | None = None) -> "Settings":
@@ -71,6 +72,7 @@ class Settings:
             max_response_bytes=int(_number(env, "ETL_MAX_RESPONSE_MB", 256) * 1_000_000),
             duckdb_lock_seconds=_number(env, "DUCKDB_LOCK_TIMEOUT_SECONDS", 300.0),
             duckdb_memory_mb=int(_number(env, "ETL_DUCKDB_MEMORY_MB", 300)),
+            accept_deletions=frozenset(env.get("ETL_ACCEPT_DELETIONS", "").replace(",", " ").split()),
         )
         if settings.warehouse != "duckdb":
             raise SettingError(f"ETL_WAREHOUSE: {settings.warehouse!r} is not known; use duckdb")

@@ -1,5 +1,7 @@
 """Looking at a clean set as its reader would: do keys, mandatory columns and types hold in the file itself?"""
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +36,8 @@ class Findings:
             raise FinalError(f"the clean files break their declaration: {'; '.join(broken)}; nothing was loaded")
 
 
-def inspect(stream: Stream, folder: Folder) -> Findings:
-    """Findings on the clean set in force. Raises LandingError when there is none."""
+def inspect(stream: Stream, folder: Folder, sample_rows: int = _SAMPLE_ROWS) -> Findings:
+    """Findings on the clean set in force, with so many rows as a sample. Raises LandingError when there is none."""
     manifest = folder.manifest()
     paths = folder.files(manifest)
     file = f"read_parquet({literal(str(paths[0]))})"
@@ -45,15 +47,13 @@ def inspect(stream: Stream, folder: Folder) -> Findings:
     mandatory = list(dict.fromkeys(mandatory))
     key = ", ".join(map(identifier, stream.key))
     missing = ", ".join(f"count(*) - count({identifier(name)})" for name in mandatory)
-    with duckdb.connect(":memory:") as db:
+    with contextlib.closing(duckdb.cursor()) as db:  # of the one database in memory that this process has anyway
         db.execute("SET TimeZone = 'UTC'")
         rows, keys, *nulls = db.execute(f"SELECT count(*), count(DISTINCT ({key})), {missing} FROM {file}").fetchall()[
             0
         ]
         present = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE FROM {file}").fetchall()}
-        columns = ", ".join(map(identifier, declared))
-        cells = ", ".join(f"left(CAST({identifier(name)} AS VARCHAR), {_SAMPLE_WIDTH})" for name in declared)
-        sample = db.execute(f"SELECT {cells} FROM (SELECT {columns} FROM {file} LIMIT {_SAMPLE_ROWS})").fetchall()
+        sample = _sample(db, declared, file, sample_rows) if sample_rows else []
     return Findings(
         rows=rows,
         repeated_keys=rows - keys,
@@ -61,3 +61,9 @@ def inspect(stream: Stream, folder: Folder) -> Findings:
         types={name: present.get(name, "absent") for name, kind in declared.items() if present.get(name) != kind},
         sample=[tuple(declared), *sample],
     )
+
+
+def _sample(db: duckdb.DuckDBPyConnection, declared: Iterable[str], file: str, rows: int) -> list[tuple[Any, ...]]:
+    columns = ", ".join(map(identifier, declared))
+    cells = ", ".join(f"left(CAST({identifier(name)} AS VARCHAR), {_SAMPLE_WIDTH})" for name in declared)
+    return db.execute(f"SELECT {cells} FROM (SELECT {columns} FROM {file} LIMIT {rows})").fetchall()

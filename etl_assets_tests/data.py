@@ -113,6 +113,7 @@ class Bench:
             code_version=code_version(self.source, self.stream),
             created_at=datetime.now(UTC).isoformat(),
             details={
+                "started_at": datetime.now(UTC).isoformat(),
                 "rows_path": self.stream.rows,
                 "one": self.stream.one,
                 "pages": writer.pages,

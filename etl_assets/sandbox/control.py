@@ -8,6 +8,7 @@ GET    env       the environment that points at this vendor, with its present cr
 GET    truth     the rows of a right extract; the query is the vendor's
 POST   <action>  a vendor's own change; "after": {"path", "method", "query", "count"} delays it until
                  that many matching answers were sent
+DELETE schedule  forgets the changes that still wait
 """
 
 import time
@@ -105,6 +106,7 @@ class Control:
                 "POST /_sandbox/faults": self._add_fault,
                 "DELETE /_sandbox/faults": self._clear_faults,
                 "POST /_sandbox/clock": self._advance,
+                "DELETE /_sandbox/schedule": self._forget_changes,
                 "GET /_sandbox/env": self._env,
                 "GET /_sandbox/truth": self._truth,
                 "POST /_sandbox/{action}": self._act,
@@ -141,6 +143,10 @@ class Control:
     def _advance(self, request: Request) -> Answer:
         self._vendor.clock.advance(float(_payload(request)["advance"]))
         return json_answer({"now": self._vendor.clock.now()})
+
+    def _forget_changes(self, request: Request) -> Answer:
+        self.schedule.clear()
+        return json_answer({})
 
     def _env(self, request: Request) -> Answer:
         return json_answer({"env": self._vendor.env(self._base_url)})

@@ -145,6 +145,10 @@ class Schedule:
         """Make `change` at the moment `after`."""
         self._waiting.append((after, change))
 
+    def clear(self) -> None:
+        """Forget the changes that still wait."""
+        self._waiting.clear()
+
     def answered(self, request: Request) -> None:
         """Count an answer that the vendor itself gave, and make the changes that are due."""
         for item in list(self._waiting):

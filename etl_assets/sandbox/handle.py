@@ -79,6 +79,10 @@ class Sandbox:
         """Make a vendor's own change now, or right `after` the answers described; what the vendor says."""
         return self._call(self.url, action, payload if after is None else {**payload, "after": after})
 
+    def forget_changes(self) -> None:
+        """Never make the changes that still wait for their moment."""
+        self._call(self.url, "schedule", method="DELETE")
+
     def truth(self, **query: str) -> list[dict[str, Any]]:
         """The rows that a right extract holds at this moment."""
         rows: list[dict[str, Any]] = self._call(self.url, "truth", query=query)["rows"]

@@ -27,6 +27,7 @@ from etl_assets.landing import KEEP_UNREFERENCED_SECONDS, Folder, Manifest
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
+from etl_assets.warehouse.deletions import refuse_sweep
 
 _SYSTEM_COLUMNS = {
     "_partition": "DATE",
@@ -52,6 +53,7 @@ CREATE TABLE IF NOT EXISTS ops.loads (
 CREATE TABLE IF NOT EXISTS ops.quarantine (
     source VARCHAR, stream VARCHAR, partition DATE, record_key VARCHAR, reason VARCHAR, record VARCHAR,
     run_id VARCHAR, quarantined_at TIMESTAMPTZ);
+ALTER TABLE ops.loads ADD COLUMN IF NOT EXISTS read_at TIMESTAMPTZ;
 """
 
 
@@ -100,11 +102,15 @@ class Built:
 
 @dataclass(frozen=True)
 class DuckDbWarehouse:
-    """A warehouse in the file at `path`; `lock_seconds` is how long to wait for somebody else's lock."""
+    """A warehouse in the file at `path`; `lock_seconds` is how long to wait for somebody else's lock.
+
+    `accept_deletions` names streams (`backlog/issues`) of which a sweep may mark any number of rows.
+    """
 
     path: Path
     lock_seconds: float
     memory_mb: int
+    accept_deletions: frozenset[str] = frozenset()
 
     def load(self, source: Source, stream: Stream, day: date | None, clean: Folder, run_id: str) -> Loaded:
         """Put the clean set into the table, with its entry in `ops.loads`, or change nothing at all.
@@ -123,9 +129,11 @@ class DuckDbWarehouse:
             table.mark_deleted()  # so that these rows are not taken for moved ones, and kept
             changed = table.take(files["rows"], files.get("parents", files["rows"]), manifest, day, run_id)
             table.mark_deleted()  # rows that were read before they were deleted
+            table.mark_swept(manifest, day)
             _record(db, source, stream, day, manifest, clean.uri, files.get("quarantine"), run_id)
             for other in source.streams:
-                _Table(db, source, other).learn_of_deletions(stream.name, manifest)
+                accepted = f"{source.source}/{other.name}" in self.accept_deletions
+                _Table(db, source, other).learn_of_deletions(stream.name, manifest, accepted=accepted)
             (in_table,) = _one(db, f"SELECT count(*) FROM {table.name}")
         return Loaded(
             table=f"{source.source}.{stream.name}",
@@ -273,6 +281,7 @@ class _Table:
 
     def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, stream: Stream) -> None:
         self._db = db
+        self._source = source
         self._stream = stream
         self._owner = stream.key
         if owner := source.owner(stream):
@@ -292,12 +301,9 @@ class _Table:
     def prepare(self) -> None:
         """Create the table, or add what the stream file has come to declare since."""
         self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(self._schema)}")
-        present = self._present()
-        if not present:
-            columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in self._columns.items())
-            self._db.execute(f"CREATE TABLE {self.name} ({columns})")
-            self._describe()
-            return
+        columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in self._columns.items())
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})")
+        present = {name: kind for name, kind, *_ in self._db.execute(f"DESCRIBE {self.name}").fetchall()}
         for name, kind in self._columns.items():
             before = present.get(name)
             if before is None:
@@ -342,6 +348,7 @@ class _Table:
         return f"{own} AND _deleted_at IS NULL" if self._marks else own
 
     def _present(self, table: str | None = None) -> dict[str, str]:
+        """The columns of a table of this source and their types; none when there is no such table."""
         return dict(
             self._db.execute(
                 """SELECT column_name, data_type FROM duckdb_columns()
@@ -351,7 +358,7 @@ class _Table:
         )
 
     def mark_deleted(self) -> None:
-        """Mark the rows whose deletion another stream has told."""
+        """Mark the rows whose deletion another stream has told, with the time that it tells."""
         deletes = self._stream.deletes
         if deletes is None or not self._present(deletes.stream):
             return
@@ -363,28 +370,51 @@ class _Table:
         self._db.execute(
             f"""UPDATE {self.name} SET _deleted_at = told.at
                 FROM (SELECT {keys}, min({identifier(deletes.at)}) AS at FROM {there} GROUP BY ALL) AS told
-                WHERE {same} AND _deleted_at IS NULL"""
+                WHERE {same} AND _deleted_at IS DISTINCT FROM told.at"""
         )
 
-    def learn_of_deletions(self, told_by: str, manifest: Manifest) -> None:
-        """Mark what the load of the stream `told_by` says is deleted, if this table exists and listens to it."""
+    def learn_of_deletions(self, told_by: str, manifest: Manifest, *, accepted: bool) -> None:
+        """Mark what the load of the stream `told_by` says is deleted, if this table exists and listens to it.
+
+        Raises FinalError when a sweep lacks too much to be believed, unless that is `accepted`.
+        """
         deletes = self._stream.deletes
-        if not self._marks or not self._present(self._table):
+        if not self._marks or not self._present():
             return
         if deletes and deletes.stream == told_by:
             self.mark_deleted()
         if self._stream.sweep == told_by:
-            self._mark_absent(told_by, manifest.details["raw"]["started_at"])
+            absent = self._absent(manifest.details["raw"]["started_at"])
+            if not accepted:
+                sql = f"SELECT count(*), count(*) FILTER ({absent}) FROM {self.name} WHERE _deleted_at IS NULL"
+                live, lacking = _one(self._db, sql)
+                refuse_sweep(self._source, self._stream, listed=manifest.rows, live=live, absent=lacking)
+            self._mark(absent, manifest.details["raw"]["started_at"])
 
-    def _mark_absent(self, sweep: str, started_at: str) -> None:
-        """Mark the rows whose key a sweep did not find, unless they changed after it had begun."""
-        there = f"{identifier(self._schema)}.{identifier(sweep)}"
+    def mark_swept(self, manifest: Manifest, day: date | None) -> None:
+        """Mark the rows of a day that was read before the last sweep began, and which that one did not find."""
+        if not self._stream.sweep or day is None or not self._present(self._stream.sweep):
+            return
+        (swept,) = _one(
+            self._db,
+            "SELECT CAST(max_by(read_at, loaded_at) AS VARCHAR) FROM ops.loads WHERE source = ? AND stream = ?",
+            [self._schema, self._stream.sweep],
+        )
+        if swept and datetime.fromisoformat(manifest.details["raw"]["started_at"]) < datetime.fromisoformat(swept):
+            self._mark(f"_partition = DATE {literal(day.isoformat())} AND {self._absent(swept)}", swept)
+
+    def _absent(self, began: str) -> str:
+        """The rows whose key the sweep that began then did not find, unless they changed after that."""
+        there = f"{identifier(self._schema)}.{identifier(str(self._stream.sweep))}"
         same = " AND ".join(f"found.{identifier(name)} = {self.name}.{identifier(name)}" for name in self._stream.key)
         version = identifier(str(self._stream.version_column))
+        return (
+            f"({version} < TIMESTAMPTZ {literal(began)} AND NOT EXISTS (SELECT 1 FROM {there} AS found WHERE {same}))"
+        )
+
+    def _mark(self, where: str, at: str) -> None:
         self._db.execute(
-            f"""UPDATE {self.name} SET _deleted_at = ? WHERE _deleted_at IS NULL AND {version} < ?::TIMESTAMPTZ
-                AND NOT EXISTS (SELECT 1 FROM {there} AS found WHERE {same})""",
-            [started_at, started_at],
+            f"UPDATE {self.name} SET _deleted_at = TIMESTAMPTZ {literal(at)} WHERE _deleted_at IS NULL AND {where}"
         )
 
     def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
@@ -402,49 +432,64 @@ class _Table:
                 self._insert(file, day, run_id)
             case "merge":
                 return not self._holds(own, manifest.details["content_hash"]) and self._merge(
-                    file, f"read_parquet({literal(str(owners))})", own, day, run_id
+                    file, f"read_parquet({literal(str(owners))})", own, manifest, day, run_id
                 )
         return True
 
     def _holds(self, own: str, content: str) -> bool:
         return bool(content_hash(self._db, self._stream, f"(FROM {self.name} WHERE {own})") == content)
 
-    def _merge(self, file: str, owners: str, own: str, day: date | None, run_id: str) -> bool:
+    def _merge(self, file: str, owners: str, own: str, manifest: Manifest, day: date | None, run_id: str) -> bool:
         """A partition owns the rows whose newest version it brought; of equal versions the later day's counts.
 
-        Rows of this partition that the API no longer has there go; rows that another partition holds in a
-        newer version stay as they are. Child rows come and go together, with the version of their parent: a
-        line that is no longer in an order disappears, also when it was the last one.
+        Rows of this partition that the API no longer has there go, or are marked where the table keeps deleted rows;
+        rows that another partition holds in a newer version stay as they are, and so do those that were marked after
+        the set was read, unless it has a newer version. Child rows come and go together, with the version of their
+        parent: a line that is no longer in an order disappears, also when it was the last one.
         """
         assert day is not None  # a merge needs a window
+        read_at = f"TIMESTAMPTZ {literal(manifest.details['raw']['started_at'])}"
         key = [identifier(name) for name in self._owner]
         same = " AND ".join(f"there.{name} = here.{name}" for name in key)
         version = identifier(str(self._stream.version_column))
-        later = f"there._partition > DATE {literal(day.isoformat())}"
-        newer = f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
-                             there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
-        fresh = f"(FROM {file} AS here ANTI JOIN ({self._elsewhere(own, day)}) AS there ON {same} AND {newer})"
+
+        def newer(marked: str) -> str:
+            later = f"(there._partition > DATE {literal(day.isoformat())} OR coalesce({marked} > {read_at}, false))"
+            return f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
+                                there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
+
+        elsewhere = self._elsewhere(own, day)
+        fresh = f"(FROM {file} AS here ANTI JOIN ({elsewhere}) AS there ON {same} AND {newer('there._deleted_at')})"
         if self._holds(own, content_hash(self._db, self._stream, fresh)):
             return False
+        held = newer("there._deleted_at" if self._marks else "NULL")
+        if self._marks:
+            self._db.execute(
+                f"""UPDATE {self.name} AS there SET _deleted_at = {read_at}
+                    WHERE {own} AND NOT EXISTS (SELECT 1 FROM {owners} AS here WHERE {same})"""
+            )
         self._db.execute(
-            f"""DELETE FROM {self.name} AS there WHERE {own} OR EXISTS (
-                    SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {newer})"""
+            f"""DELETE FROM {self.name} AS there WHERE ({own}) OR EXISTS (
+                    SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {held})"""
         )
         self._insert(fresh, day, run_id)
         return True
 
     def _elsewhere(self, own: str, day: date) -> str:
-        """The versions in other partitions: those of parents, too, which may have no child rows any more."""
+        """The versions in other partitions and of marked rows: those of parents, too, which may have no child rows."""
         names = [*self._owner, str(self._stream.version_column)]
         columns = ", ".join(map(identifier, names))
-        held = f"SELECT {columns}, _partition FROM {self.name} WHERE NOT {own}"
+        marked = "_deleted_at" if self._marks else "CAST(NULL AS TIMESTAMPTZ) AS _deleted_at"
+        held = f"SELECT {columns}, _partition, {marked} FROM {self.name} WHERE NOT ({own})"
         of = self._stream.of
-        if of is None or not of.stamp.keys() >= set(names) or not self._present(of.stream):
+        if of is None or not of.stamp.keys() >= set(names) or not (present := self._present(of.stream)):
             return held
         taken = ", ".join(identifier(of.stamp[name]) for name in names)
         parent = f"{identifier(self._schema)}.{identifier(of.stream)}"
-        other = f"_partition <> DATE {literal(day.isoformat())}"
-        return f"{held} UNION ALL SELECT {taken}, _partition FROM {parent} WHERE {other}"
+        other, marked = f"_partition <> DATE {literal(day.isoformat())}", "NULL"
+        if "_deleted_at" in present:
+            other, marked = f"({other} OR _deleted_at IS NOT NULL)", "_deleted_at"
+        return f"{held} UNION ALL SELECT {taken}, _partition, {marked} FROM {parent} WHERE {other}"
 
     def _insert(self, rows: str, day: date | None, run_id: str) -> None:
         partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]
@@ -500,8 +545,8 @@ def _record(
     counts = [manifest.details[name] for name in ("rows_quarantined", "rows_duplicate", "content_hash")]
     values = [*who, start, end, manifest.details["rows_raw"], manifest.rows, *counts, uri, run_id]
     db.execute(
-        f"INSERT INTO ops.loads VALUES ({', '.join('?' * 13)}, ?)",
-        [*values, manifest.code_version, datetime.now(UTC)],
+        f"INSERT INTO ops.loads VALUES ({', '.join('?' * 15)})",
+        [*values, manifest.code_version, datetime.now(UTC), manifest.details["raw"]["started_at"]],
     )
     db.execute("DELETE FROM ops.quarantine WHERE source = ? AND stream = ? AND partition IS NOT DISTINCT FROM ?", who)
     if quarantine:
@@ -536,7 +581,7 @@ def _holder(message: str) -> str:
     return f"process {found[1]}"
 
 
-def _one(db: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
-    row = db.execute(sql).fetchone()
+def _one(db: duckdb.DuckDBPyConnection, sql: str, values: list[Any] | None = None) -> tuple[Any, ...]:
+    row = db.execute(sql, values).fetchone()
     assert row is not None
     return row

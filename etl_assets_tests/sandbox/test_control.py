@@ -149,6 +149,13 @@ def test_scheduled_changes_of_rows_happen_between_two_requests(api: Api, sandbox
     assert seen[2] == seen[0][2:]
 
 
+def test_scheduled_changes_that_are_forgotten_never_happen(api: Api, sandbox: Sandbox) -> None:
+    before = api.entries(CALLER)
+    sandbox.change("entries", after={"path": "/timeentries"}, delete=[before[0]["id"]])
+    sandbox.forget_changes()
+    assert [api.entries(CALLER) for _ in range(2)] == [before, before]
+
+
 def test_an_injected_answer_does_not_count_for_scheduled_changes(api: Api, sandbox: Sandbox) -> None:
     sandbox.fault(path="/clients", status=500)
     sandbox.change("settings", after={"path": "/clients"}, projects=False)

@@ -169,7 +169,8 @@ class Lab:
         columns = {name for name, _ in self.stream(stream).table_columns()} - set(unknown)
         nothing = dict.fromkeys(columns)
         wanted = [nothing | expected(self.stream(stream), row, self.source.timezone, names or {}) for row in truth]
-        assert difference(self.stream(stream), self.table(stream, where), wanted) == []
+        differs = difference(self.stream(stream), self.table(stream, where), wanted)
+        assert differs == [], f"{self.name}/{stream}: {'; '.join(differs)}"
 
     def secrets(self) -> list[str]:
         """The secret values of the environment."""

@@ -37,8 +37,9 @@ class Truth:
         """The rows of `stream` (issues by default).
 
         `day` in `zone` narrows issues to those updated in that day, comments and activities to those created
-        in it; `project` (a key) narrows both to a project; `user` asks for somebody else's view. With
-        `total=true` issues are only counted: their `rows`, and the sums of their `ids` and `updated` seconds.
+        in it, and comments with `by=issue` to those of issues updated in it; `project` (a key) narrows issues and
+        comments to a project; `user` asks for somebody else's view. With `total=true` issues are only counted: their
+        `rows`, and the sums of their `ids` and `updated` seconds.
         """
         projects = self._space.joined(int(query.get("user", CALLER_ID)))
         if key := query.get("project"):
@@ -46,7 +47,7 @@ class Truth:
         stream, moments = query.get("stream", "issues"), _moments(query)
         wide: dict[str, Callable[[], Iterable[Row]]] = {
             "issues": lambda: map(self._issue, self._tracker.issues(projects, updated=moments)),
-            "comments": lambda: self._comments(projects, moments),
+            "comments": lambda: self._comments(projects, moments, by_issue=query.get("by") == "issue"),
             "activities": lambda: self._told(projects, moments),
             "deleted": lambda: ({"id": issue_id} for issue_id in sorted(self._tracker.deleted)),
             "users": self._users,
@@ -135,7 +136,11 @@ class Truth:
             "other_value": value.other,
         }
 
-    def _comments(self, projects: frozenset[int], moments: Range) -> Iterable[Row]:
+    def _comments(self, projects: frozenset[int], moments: Range, *, by_issue: bool) -> Iterable[Row]:
+        if by_issue:
+            for issue in self._tracker.issues(projects, updated=moments):
+                yield from (self._comment(comment, issue) for comment in self._tracker.comments(issue.id))
+            return
         # An issue that was updated last before the range has no comment in it, but one updated later may.
         for issue in self._tracker.issues(projects):
             for comment in self._tracker.comments(issue.id):

@@ -213,7 +213,8 @@ class Table:
             raise ValueError("modified must be like 2026-01-05 00:00:00")
         for name, (key, empty) in self.kind.items.items():
             if isinstance(row[name], list):
-                row[name] = [self._item(item, key, empty) for item in row[name]]
+                own = {part: row[part] for part in self.kind.key if part in empty}
+                row[name] = [{**self._item(item, key, empty), **own} for item in row[name]]
         return row
 
     def _item(self, fields: Row, key: str, empty: Row) -> Row:
