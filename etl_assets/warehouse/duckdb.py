@@ -243,7 +243,7 @@ class DuckDbWarehouse:
 
     def _sweep(self) -> None:
         """Remove what processes left that were killed in `_create`. What is young may still be made by one."""
-        limit = time.time() - KEEP_UNREFERENCED_SECONDS
+        limit = datetime.now(UTC).timestamp() - KEEP_UNREFERENCED_SECONDS
         for file in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
             with contextlib.suppress(FileNotFoundError):  # another process sweeps the same folder
                 if (
