@@ -18,7 +18,7 @@ from etl_assets.errors import ApiError, ApiUnavailable, EtlError, FinalError, In
 from etl_assets.extract import open_client
 from etl_assets.messages import Answer, Request
 from etl_assets.push import calls
-from etl_assets.push.ledger import Entry, Kind, Ledger, Outcome, Which
+from etl_assets.push.ledger import SENT_AGAIN, Entry, Kind, Ledger, Outcome, Which
 from etl_assets.push.spec import Push, Target, Write
 from etl_assets.settings import Settings, connection
 from etl_assets.spec import Errors
@@ -206,7 +206,7 @@ class Session:
             if self.failure:  # the target is out of order: no fault of the record, and no attempt
                 outcomes = [replace(one, kind="released") if one.kind == "absent" else one for one in outcomes]
             self._settle(entries, outcomes)
-            again = again or any(one.kind in ("absent", "released") for one in outcomes)
+            again = again or any(one.kind in SENT_AGAIN for one in outcomes)
         return again
 
     def _decided(self, entries: list[Entry]) -> list[Outcome]:
@@ -238,7 +238,7 @@ class Session:
         look_up = self.declared.look_up
         if not look_up or not entries:
             lost = entries[0].reason or "the run was killed before the answer came" if entries else ""
-            return _all(entries, "absent" if self.declared.in_doubt == "resend" else "undecided", lost)
+            return _all(entries, "resend" if self.declared.in_doubt == "resend" else "undecided", lost)
         time.sleep(max(0.0, look_up.after.total_seconds() - min(entry.age_seconds for entry in entries)))
         there = self._look_up(entries)
         return [calls.arrived(look_up, entry, there.get(entry.record_id)) for entry in entries]
