@@ -640,11 +640,15 @@ def test_every_check_job_and_schedule_is_described() -> None:
     assert checks == set(described("Check"))
     repository = definitions.get_repository_def()
     names = {job.name for job in repository.get_all_jobs()} | {item.name for item in repository.schedule_defs}
-    prefixes = tuple(f"{source}_" for source in load_sources())
+    prefixes = {f"{source}_": "<source>_" for source in load_sources()}
+    prefixes |= {f"{target}_": "<target>_" for target in load_targets()}
     shapes = {
-        f"<source>_{name.removeprefix(prefix)}" for name in names for prefix in prefixes if name.startswith(prefix)
+        shape + name.removeprefix(prefix)
+        for name in names
+        for prefix, shape in prefixes.items()
+        if name.startswith(prefix)
     }
-    assert shapes == {word for word in words(OPERATIONS) if word.startswith("<source>_")}
+    assert shapes == {word for word in words(OPERATIONS) if word.startswith(("<source>_", "<target>_"))}
     others = {name for name in names if not name.startswith((*prefixes, "__"))}
     assert others <= set(words(OPERATIONS))
 

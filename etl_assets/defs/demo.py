@@ -15,6 +15,7 @@ from tabulate import tabulate
 from etl_assets.definitions import defs
 from etl_assets.mart import SCHEMA
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.files import load_targets
 from etl_assets.spec import Source
 from etl_assets.sqltext import identifier
 
@@ -44,7 +45,8 @@ def main() -> int:
     pushed: list[_Line] = []
     with dg.DagsterInstance.get() as instance:
         runs = [run for source in pipeline.sources.values() for run in _runs(source)]
-        for name, partition in [*runs, ("marts", None), ("pushes", None)]:
+        pushes = [f"{target}_push" for target in load_targets(pipeline.settings.sources_dir)]
+        for name, partition in [*runs, ("marts", None), *((name, None) for name in pushes)]:
             print(f"{name} {partition or ''}".rstrip(), flush=True)
             done = resolved.resolve_job_def(name).execute_in_process(
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
@@ -54,8 +56,8 @@ def main() -> int:
             )
             if not done.success:
                 return _failed(done)
-            if name == "pushes":
-                pushed = list(_pushed(done))
+            if name in pushes:
+                pushed += _pushed(done)
             else:
                 _add_seconds(seconds, done)
     lines = [*_lines(pipeline, seconds), *pushed]

@@ -170,7 +170,7 @@ class Ledger:
 
     def __init__(self, file: Path, target: str, push: str, run_id: str) -> None:
         """Raises FinalError when the file is no ledger, RetryableError when it cannot be written."""
-        self._file, self._target, self._push, self._run_id = file, target, push, run_id
+        self._file, self._target, self._push, self.run_id = file, target, push, run_id
         self._db = connect(file)
         self._db.execute("CREATE TEMP TABLE seen (record_id TEXT PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("CREATE TEMP TABLE tried (record_id TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -201,7 +201,7 @@ class Ledger:
     def remove(self, *, delete: bool) -> None:
         """Have the records that were not planned deleted, or leave them; forget those that never reached the target."""
         where = "target = ? AND push = ? AND record_id NOT IN seen AND state NOT IN ('sending', 'unknown')"
-        fresh = f"document = NULL, reason = NULL, attempts = 0, run_id = '{self._run_id}', changed_at = '{_now()}'"
+        fresh = f"document = NULL, reason = NULL, attempts = 0, run_id = '{self.run_id}', changed_at = '{_now()}'"
         with self._changing():
             self._rows(f"DELETE FROM records WHERE {where} AND confirmed IS NULL AND state <> 'deleted'")
             self._rows(
@@ -326,7 +326,7 @@ class Ledger:
         self._write([replace(before, action="write", attempts=0, changed_at=_now(), **vars(change))])
 
     def _write(self, entries: Iterable[Entry]) -> None:
-        rows = [{**vars(entry), "run_id": self._run_id} for entry in entries]
+        rows = [{**vars(entry), "run_id": self.run_id} for entry in entries]
         self._db.executemany(f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES ({_VALUES})", rows)
 
 
@@ -363,9 +363,9 @@ def send_again(file: Path, target: str, push: str, record_ids: Sequence[str]) ->
     return _moved(
         file,
         "state = 'pending'",
-        f"state IN ({_marks(states)}) AND (document IS NOT NULL OR action = 'delete')",
-        (target, push, *states),
-        record_ids,
+        where=f"state IN ({_marks(states)}) AND (document IS NOT NULL OR action = 'delete')",
+        values=(target, push, *states),
+        record_ids=record_ids,
     )
 
 
@@ -376,13 +376,13 @@ def put_aside(file: Path, target: str, push: str, record_ids: Sequence[str]) -> 
     return _moved(
         file,
         f"state = 'dropped', confirmed = {confirmed}",
-        f"state IN ({_marks(states)})",
-        (target, push, *states),
-        record_ids,
+        where=f"state IN ({_marks(states)})",
+        values=(target, push, *states),
+        record_ids=record_ids,
     )
 
 
-def _moved(file: Path, change: str, where: str, values: Sequence[str], record_ids: Sequence[str]) -> int:
+def _moved(file: Path, change: str, *, where: str, values: Sequence[str], record_ids: Sequence[str]) -> int:
     if not file.exists():
         return 0
     named = f" AND record_id IN ({_marks(record_ids)})" if record_ids else ""
