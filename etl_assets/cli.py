@@ -1,7 +1,7 @@
 """The `etl-assets` command: what people do beside Dagster."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -10,7 +10,9 @@ from etl_assets import commands, redact
 from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.files import load_targets
 from etl_assets.push.queue import queue
+from etl_assets.push.send import try_target
 from etl_assets.schema import push_schema_text, schema_text
 from etl_assets.spec import Source
 from etl_assets.trocco.cli import trocco
@@ -30,12 +32,17 @@ main.add_command(trocco)
 @main.command()
 @click.argument("source", required=False)
 def check(source: str | None) -> None:
-    """Validate stream files, settings and credentials, with one cheap call per source.
+    """Validate stream and push files, settings and credentials, with one cheap call per source.
 
-    Exit 0 when everything is ready, 1 when something is missing or refused.
+    Without SOURCE, all sources. The name of a push target checks that. Exit 0 when everything is ready, 1 when
+    something is missing or refused.
     """
     try:
         pipeline = Pipeline.from_environment()
+        targets = load_targets(pipeline.settings.sources_dir)
+        if source in targets and source not in pipeline.sources:
+            click.echo(f"{source}: {len(targets[source].pushes)} pushes declared")
+            sys.exit(0 if _ready(lambda: try_target(targets[source], pipeline.settings)) else 1)
         sources = _selected(pipeline, source)
     except EtlError as error:
         raise click.ClickException(str(error)) from None
@@ -52,17 +59,26 @@ def _selected(pipeline: Pipeline, name: str | None) -> Sequence[Source]:
 
 
 def _checked(pipeline: Pipeline, source: Source) -> bool:
-    click.echo(f"{source.source}: {len(source.streams)} streams declared")
-    try:
+    def tried() -> str:
         api = pipeline.api(source)
         check_access(api)
+        return api.connection.base_url
+
+    click.echo(f"{source.source}: {len(source.streams)} streams declared")
+    return _ready(tried)
+
+
+def _ready(tried: Callable[[], str]) -> bool:
+    """Try a service, whose address `tried` gives, and say how it went."""
+    try:
+        address = tried()
     except SettingError as error:
         click.echo(_indented(f"not ready: {error}"))
         return False
     except EtlError as error:
         click.echo(_indented(f"refused: {redact.scrub(str(error))}"))
         return False
-    click.echo(f"  ready at {api.connection.base_url}")
+    click.echo(f"  ready at {address}")
     return True
 
 

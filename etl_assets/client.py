@@ -98,18 +98,16 @@ class Client:
 
     def _with_retries(self, request: Request, deadline: float) -> Answer:
         label = request.label
-        attempt, acted = 0, False
+        attempt = 0
         while isinstance(outcome := self._attempt(request, label, deadline), _Again):
             attempt += 1
-            acted |= outcome.accepted
             wait = self._wait_after(attempt, outcome.wait)
             if outcome.wait is not None:  # also when this request gives up: others are on their way
                 self._limiter.pause(request.bucket, wait)
             if outcome.accepted and not request.repeatable:
                 raise InDoubt(f"{label}: {outcome.why}; not repeated, the API may have acted on it")
             if attempt == ATTEMPTS or time.monotonic() + wait > deadline:
-                said = redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts")
-                raise ApiUnavailable(said, acted=acted)
+                raise ApiUnavailable(redact.scrub(f"{label}: {outcome.why}; gave up after {attempt} attempts"))
             log.warning("%s: %s; attempt %d of %d in %.1f s", label, outcome.why, attempt + 1, ATTEMPTS, wait)
             time.sleep(wait)
         return outcome
@@ -129,7 +127,8 @@ class Client:
                 answer = self._exchange(request, label, deadline)
                 self._heed(answer, request.bucket)
         except RetryableError as error:
-            raise ApiUnavailable(f"{label}: {error}", acted=answer is not None) from None
+            lost = answer is not None and not request.repeatable
+            raise (InDoubt if lost else ApiUnavailable)(f"{label}: {error}") from None
         except urllib3.exceptions.SSLError as error:
             refusal = _text(f"{label}: TLS failed, check certificates and proxy: {error}")
         except (ConnectTimeoutError, NewConnectionError, ProxyError) as error:

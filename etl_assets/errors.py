@@ -38,14 +38,7 @@ class ApiError(FinalError):
 
 
 class ApiUnavailable(RetryableError):
-    """The API did not give a usable answer within the retries and deadlines of one request.
-
-    `acted` is False only where it is certain that the API did nothing: it was not reached, or said 429.
-    """
-
-    def __init__(self, message: str, *, acted: bool = True) -> None:
-        super().__init__(message)
-        self.acted = acted
+    """The API did not give a usable answer within the retries and deadlines of one request."""
 
 
 class InDoubt(ApiUnavailable):

@@ -18,6 +18,7 @@ from etl_assets.defs.trocco import LAYER as TROCCO
 from etl_assets.defs.trocco import specs
 from etl_assets.export import load_exports
 from etl_assets.pipeline import Pipeline
+from etl_assets.push.files import load_targets
 from etl_assets.sqltext import identifier
 from etl_assets.trocco.run import jobs_of
 
@@ -81,7 +82,8 @@ def _runs(pipeline: Pipeline) -> Iterator[tuple[str, str | None]]:
         yield "exports", None
     for name in sorted({export.days_of for export in exports if export.days_of}):
         yield from ((f"{name}_exports", day) for day in _days())
-    yield "pushes", None
+    for name in load_targets(pipeline.settings.sources_dir):
+        yield f"{name}_push", None
     yield from ((TROCCO, day) for day in _days())
 
 

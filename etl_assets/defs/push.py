@@ -88,10 +88,23 @@ def _origins(declared: Push) -> list[dg.AssetKey]:
 
 
 def pushes(targets: Iterable[Target]) -> dg.Definitions:
-    """Every push, the job that runs them all, and its schedule after the marts."""
-    assets = [push_asset(target, declared) for target in targets for declared in target.pushes]
-    job = dg.define_asset_job("pushes", selection=dg.AssetSelection.assets(*assets), description="Writes every push.")
-    schedule = dg.ScheduleDefinition(
-        name="pushes_schedule", job=job, cron_schedule=_CRON, execution_timezone="Asia/Tokyo"
-    )
-    return dg.Definitions(assets=assets, jobs=[job], schedules=[schedule])
+    """Every push; per target the job `<target>_push` that runs them all, and its schedule after the marts."""
+    assets, jobs, schedules = [], [], []
+    for target in targets:
+        own = [push_asset(target, declared) for declared in target.pushes]
+        job = dg.define_asset_job(
+            f"{target.name}_push",
+            selection=dg.AssetSelection.assets(*own),
+            description=f"{target.title}: every push.",
+        )
+        assets += own
+        jobs.append(job)
+        schedules.append(
+            dg.ScheduleDefinition(
+                name=f"{target.name}_push_schedule",
+                job=job,
+                cron_schedule=_CRON,
+                execution_timezone=target.timezone,
+            )
+        )
+    return dg.Definitions(assets=assets, jobs=jobs, schedules=schedules)

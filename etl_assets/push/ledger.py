@@ -26,12 +26,20 @@ from etl_assets.push.mapping import Wanted
 State = Literal["pending", "sending", "sent", "deleted", "dead", "unknown", "dropped"]
 Action = Literal["write", "delete"]
 Which = Literal["write", "update", "delete"]
-Kind = Literal["done", "refused", "final", "released", "doubtful", "unmentioned", "absent", "undecided", "skipped"]
+Kind = Literal[
+    "done", "refused", "final", "released", "doubtful", "unmentioned", "absent", "undecided", "resend", "skipped"
+]
+SENT_AGAIN: tuple[Kind, ...] = ("released", "absent", "resend")
+"""Outcomes after which the same run may take a record again."""
+
 QUEUED: tuple[State, ...] = ("dead", "unknown", "pending", "sending")
 """States in which a record waits for something: the queue."""
 
 GONE = "gone"
 """The content of a record that the target should not hold."""
+
+UNCERTAIN = "?"
+"""What the target is known to hold after a request that may have changed it."""
 
 _BUSY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -100,7 +108,7 @@ class Outcome:
 
     `refused` may go better another time, `final` will not; `released` was never carried out; `doubtful` may have
     been, for all that is known; `unmentioned` as well, though there was an answer; `absent` turned out not to have
-    been; `undecided` cannot be told; `skipped` need not be sent.
+    been; `undecided` cannot be told, nor `resend`, which is sent again all the same; `skipped` need not be sent.
     """
 
     record_id: str
@@ -141,8 +149,9 @@ def settled(entry: Entry, outcome: Outcome, most_attempts: int, now: str) -> Ent
         case "done":
             target_id = outcome.target_id or entry.target_id
             return replace(last, state="sent", confirmed=entry.content, target_id=target_id, document=None)
-        case "refused" | "absent":
-            return replace(last, state="dead" if entry.attempts >= most_attempts else "pending")
+        case "refused" | "absent" | "resend":
+            confirmed = UNCERTAIN if entry.confirmed and outcome.kind == "resend" else entry.confirmed
+            return replace(last, state="dead" if entry.attempts >= most_attempts else "pending", confirmed=confirmed)
         case "released":
             return replace(last, state="pending", attempts=max(entry.attempts - 1, 0))
         case "doubtful":
@@ -152,7 +161,7 @@ def settled(entry: Entry, outcome: Outcome, most_attempts: int, now: str) -> Ent
         case "skipped":
             return replace(last, state="dropped")
         case "undecided":
-            return replace(last, state="unknown")
+            return replace(last, state="unknown", confirmed=entry.confirmed and UNCERTAIN)
     return replace(last, state="dead")
 
 
@@ -161,7 +170,7 @@ class Ledger:
 
     def __init__(self, file: Path, target: str, push: str, run_id: str) -> None:
         """Raises FinalError when the file is no ledger, RetryableError when it cannot be written."""
-        self._file, self._target, self._push, self._run_id = file, target, push, run_id
+        self._file, self._target, self._push, self.run_id = file, target, push, run_id
         self._db = connect(file)
         self._db.execute("CREATE TEMP TABLE seen (record_id TEXT PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("CREATE TEMP TABLE tried (record_id TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -192,7 +201,7 @@ class Ledger:
     def remove(self, *, delete: bool) -> None:
         """Have the records that were not planned deleted, or leave them; forget those that never reached the target."""
         where = "target = ? AND push = ? AND record_id NOT IN seen AND state NOT IN ('sending', 'unknown')"
-        fresh = f"document = NULL, reason = NULL, attempts = 0, run_id = '{self._run_id}', changed_at = '{_now()}'"
+        fresh = f"document = NULL, reason = NULL, attempts = 0, run_id = '{self.run_id}', changed_at = '{_now()}'"
         with self._changing():
             self._rows(f"DELETE FROM records WHERE {where} AND confirmed IS NULL AND state <> 'deleted'")
             self._rows(
@@ -267,12 +276,12 @@ class Ledger:
         return [list(group) for _, group in itertools.groupby(entries, key=lambda entry: entry.request)]
 
     def settle(self, entries: Iterable[Entry], outcomes: Iterable[Outcome], most_attempts: int) -> None:
-        """Note what became of the records of a request. What is released or was absent may be taken again."""
+        """Note what became of the records of a request. Some may be taken again."""
         by_id = {entry.record_id: entry for entry in entries}
         outcomes = list(outcomes)
         with self._changing():
             self._write([settled(by_id[one.record_id], one, most_attempts, _now()) for one in outcomes])
-            again = [(one.record_id,) for one in outcomes if one.kind in ("released", "absent")]
+            again = [(one.record_id,) for one in outcomes if one.kind in SENT_AGAIN]
             self._db.executemany("DELETE FROM tried WHERE record_id = ?", again)
 
     def counts(self) -> dict[str, int]:
@@ -317,7 +326,7 @@ class Ledger:
         self._write([replace(before, action="write", attempts=0, changed_at=_now(), **vars(change))])
 
     def _write(self, entries: Iterable[Entry]) -> None:
-        rows = [{**vars(entry), "run_id": self._run_id} for entry in entries]
+        rows = [{**vars(entry), "run_id": self.run_id} for entry in entries]
         self._db.executemany(f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES ({_VALUES})", rows)
 
 
@@ -351,25 +360,35 @@ def queued(file: Path, push: tuple[str, str] | None, states: Sequence[State], mo
 def send_again(file: Path, target: str, push: str, record_ids: Sequence[str]) -> int:
     """Make dead, unknown and dropped records pending; of those not named, dead and unknown ones. How many."""
     states = ("dead", "unknown", "dropped") if record_ids else ("dead", "unknown")
-    sendable = "(document IS NOT NULL OR action = 'delete')"
-    return _moved(file, (target, push), f"state IN ({_marks(states)}) AND {sendable}", states, record_ids, "pending")
+    return _moved(
+        file,
+        "state = 'pending'",
+        where=f"state IN ({_marks(states)}) AND (document IS NOT NULL OR action = 'delete')",
+        values=(target, push, *states),
+        record_ids=record_ids,
+    )
 
 
 def put_aside(file: Path, target: str, push: str, record_ids: Sequence[str]) -> int:
     """Make dead, unknown and pending records dropped; of those not named, dead and unknown ones. How many."""
     states = ("dead", "unknown", "pending") if record_ids else ("dead", "unknown")
-    return _moved(file, (target, push), f"state IN ({_marks(states)})", states, record_ids, "dropped")
+    confirmed = f"CASE state WHEN 'unknown' THEN '{UNCERTAIN}' ELSE confirmed END"
+    return _moved(
+        file,
+        f"state = 'dropped', confirmed = {confirmed}",
+        where=f"state IN ({_marks(states)})",
+        values=(target, push, *states),
+        record_ids=record_ids,
+    )
 
 
-def _moved(
-    file: Path, push: tuple[str, str], where: str, states: Sequence[str], record_ids: Sequence[str], to: State
-) -> int:
+def _moved(file: Path, change: str, *, where: str, values: Sequence[str], record_ids: Sequence[str]) -> int:
     if not file.exists():
         return 0
     named = f" AND record_id IN ({_marks(record_ids)})" if record_ids else ""
-    sql = f"UPDATE records SET state = ?, attempts = 0, changed_at = ? WHERE target = ? AND push = ? AND {where}{named}"
+    sql = f"UPDATE records SET {change}, attempts = 0, changed_at = ? WHERE target = ? AND push = ? AND {where}{named}"
     with contextlib.closing(connect(file)) as db:
-        return db.execute(sql, (to, _now(), *push, *states, *record_ids)).rowcount
+        return db.execute(sql, (_now(), *values, *record_ids)).rowcount
 
 
 def _marks(values: Sequence[str]) -> str:

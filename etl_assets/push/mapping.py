@@ -50,7 +50,9 @@ class Wanted:
     reason: str | None = None
 
 
-def wanted(push: Push, zone: str, row: Mapping[str, Any], found: Mapping[str, Found], record_id: str | None) -> Wanted:
+def wanted(
+    push: Push, zone: str, row: Mapping[str, Any], *, found: Mapping[str, Found], record_id: str | None
+) -> Wanted:
     """The record of a row. `found` holds what was looked up, by path of the field; `zone` is for instants."""
     try:
         if record_id is None:
@@ -78,7 +80,7 @@ def document(push: Push, zone: str, row: Mapping[str, Any], found: Mapping[str, 
     tree: dict[str, Any] = {}
     for path, field in push.fields.items():
         try:
-            value = _value(push, zone, field, row, found.get(path))
+            value = _value(push, zone, field, row=row, found=found.get(path))
         except Unfit as error:
             raise Unfit(f"{path}: {error}") from None
         if value is not _LEFT_OUT:
@@ -90,7 +92,7 @@ def document(push: Push, zone: str, row: Mapping[str, Any], found: Mapping[str, 
     return tree
 
 
-def _value(push: Push, zone: str, field: TargetField, row: Mapping[str, Any], found: Found | None) -> Any:
+def _value(push: Push, zone: str, field: TargetField, *, row: Mapping[str, Any], found: Found | None) -> Any:
     if field.column is None:
         return field.value
     value = row[field.column]

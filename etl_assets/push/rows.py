@@ -38,7 +38,7 @@ def selects(push: Push) -> dict[str, str]:
     return read
 
 
-def records(push: Push, zone: str, folder: Path, clean: Path | None, memory_mb: int) -> Iterator[list[Wanted]]:
+def records(push: Push, zone: str, *, folder: Path, clean: Path | None, memory_mb: int) -> Iterator[list[Wanted]]:
     """The records of all rows in the folder's files, in batches; `clean` is the file with the rows if not among them.
 
     Raises FinalError when the rows or a reference table lack a column.
@@ -101,7 +101,7 @@ def _record(push: Push, zone: str, row: dict[str, Any]) -> Wanted:
     }
     if record_id is not None and same > 1:
         return unfit(row, record_id, f"{same} rows have this id")
-    return wanted(push, zone, row, found, record_id)
+    return wanted(push, zone, row, found=found, record_id=record_id)
 
 
 def _looked_up(push: Push) -> dict[str, TargetField]:

@@ -66,9 +66,9 @@ def push(pipeline: Pipeline, target: Target, declared: Push, run_id: str) -> Pus
     ):
         try:
             if declared.mode == "land_only":
-                _land(pipeline, target, declared, ledger, run_id, done)
+                done.where, done.written = _land(pipeline, target, declared, ledger)
             else:
-                with session(target, declared, ledger, pipeline.settings, done) as dealings:
+                with session(target, declared, ledger=ledger, settings=pipeline.settings, tally=done) as dealings:
                     dealings.decide_doubts()
                     _plan(pipeline, target, declared, ledger)
                     dealings.send()
@@ -101,14 +101,13 @@ def _plan(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger) ->
     ledger.remove(delete=delete)
 
 
-def _land(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger, run_id: str, done: Pushed) -> None:
-    """The documents of all rows as files in the landing, and nothing else."""
-    with landing(pipeline.settings.landing, target, declared, run_id) as landed:
+def _land(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger) -> tuple[str, int]:
+    """The documents of all rows as files in the landing, and nothing else: where, and how many are new or changed."""
+    with landing(pipeline.settings.landing, target, declared, ledger.run_id) as landed:
         for batch in _wanted(pipeline, target, declared):
             ledger.plan(batch)
             landed.add([one.document for one in batch if one.document is not None])
-    done.where = landed.uri
-    done.written = ledger.landed()
+    return landed.uri, ledger.landed()
 
 
 def _wanted(pipeline: Pipeline, target: Target, declared: Push) -> Iterator[list[Wanted]]:
@@ -121,7 +120,8 @@ def _wanted(pipeline: Pipeline, target: Target, declared: Push) -> Iterator[list
         warehouse: Readable = pipeline.warehouse
         if read := selects(declared):
             warehouse.unload(read, folder)
-        yield from records(declared, target.timezone, folder, _clean(pipeline, declared), settings.duckdb_memory_mb)
+        clean, memory_mb = _clean(pipeline, declared), settings.duckdb_memory_mb
+        yield from records(declared, target.timezone, folder=folder, clean=clean, memory_mb=memory_mb)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

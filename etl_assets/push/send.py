@@ -8,7 +8,7 @@ request with the same idempotency key, or by looking the records up; where neith
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,8 +18,8 @@ from etl_assets.errors import ApiError, ApiUnavailable, EtlError, FinalError, In
 from etl_assets.extract import open_client
 from etl_assets.messages import Answer, Request
 from etl_assets.push import calls
-from etl_assets.push.ledger import Entry, Kind, Ledger, Outcome, Which
-from etl_assets.push.spec import Push, Target, Write
+from etl_assets.push.ledger import SENT_AGAIN, Entry, Kind, Ledger, Outcome, Which
+from etl_assets.push.spec import LookUp, Push, Target, Write
 from etl_assets.settings import Settings, connection
 from etl_assets.spec import Errors
 
@@ -39,7 +39,7 @@ class Tally:
 
 
 @contextmanager
-def session(target: Target, declared: Push, ledger: Ledger, settings: Settings, tally: Tally) -> Iterator["Session"]:
+def session(target: Target, declared: Push, *, ledger: Ledger, settings: Settings, tally: Tally) -> Iterator["Session"]:
     """Dealings with the target for one run. Raises SettingError when a variable is missing."""
     reached = connection(target)
     client = open_client(target, reached, settings)
@@ -51,6 +51,23 @@ def session(target: Target, declared: Push, ledger: Ledger, settings: Settings, 
     finally:
         tally.requests, tally.waited_seconds = client.requests, client.waited_seconds
         client.close()
+
+
+def try_target(target: Target, settings: Settings) -> str:
+    """Ask the target for a record that it hardly has, if a push can look one up; its address.
+
+    Raises SettingError when a variable is missing, ApiError or ApiUnavailable when the target does not answer well.
+    """
+    reached = connection(target)
+    client = open_client(target, reached, settings)
+    with closing(client):
+        for declared in target.pushes:
+            if declared.look_up:
+                nobody = Entry(target.name, declared.name, "etl-assets-check", "pending", "write", "")
+                values, errors = {**reached.values, **declared.values}, declared.errors or target.errors
+                _looked_up(client, declared.look_up, [nobody], values=values, errors=errors)
+                break
+    return reached.base_url
 
 
 @dataclass
@@ -206,7 +223,7 @@ class Session:
             if self.failure:  # the target is out of order: no fault of the record, and no attempt
                 outcomes = [replace(one, kind="released") if one.kind == "absent" else one for one in outcomes]
             self._settle(entries, outcomes)
-            again = again or any(one.kind in ("absent", "released") for one in outcomes)
+            again = again or any(one.kind in SENT_AGAIN for one in outcomes)
         return again
 
     def _decided(self, entries: list[Entry]) -> list[Outcome]:
@@ -238,26 +255,32 @@ class Session:
         look_up = self.declared.look_up
         if not look_up or not entries:
             lost = entries[0].reason or "the run was killed before the answer came" if entries else ""
-            return _all(entries, "absent" if self.declared.in_doubt == "resend" else "undecided", lost)
+            return _all(entries, "resend" if self.declared.in_doubt == "resend" else "undecided", lost)
         time.sleep(max(0.0, look_up.after.total_seconds() - min(entry.age_seconds for entry in entries)))
         there = self._look_up(entries)
         return [calls.arrived(look_up, entry, there.get(entry.record_id)) for entry in entries]
 
     def _look_up(self, entries: Sequence[Entry]) -> dict[str, calls.There]:
-        """The records that the target has, by our id."""
         look_up = self.declared.look_up
         assert look_up
-        there: dict[str, calls.There] = {}
-        for start in range(0, len(entries), look_up.size):
-            request = calls.request(look_up, entries[start : start + look_up.size], self.values, errors=self._errors)
-            try:
-                there |= calls.found(look_up, self.client.send(request))
-            except ApiError as error:
-                if not calls.is_among(error, look_up.absent):
-                    raise
-            except answers.NotJson as error:
-                raise FinalError(f"{look_up.label}: {error}") from None
-        return there
+        return _looked_up(self.client, look_up, entries, values=self.values, errors=self._errors)
+
+
+def _looked_up(
+    client: Client, look_up: LookUp, entries: Sequence[Entry], *, values: Mapping[str, Any], errors: Errors | None
+) -> dict[str, calls.There]:
+    """The records that the target has, by our id."""
+    there: dict[str, calls.There] = {}
+    for start in range(0, len(entries), look_up.size):
+        request = calls.request(look_up, entries[start : start + look_up.size], values, errors=errors)
+        try:
+            there |= calls.found(look_up, client.send(request))
+        except ApiError as error:
+            if not calls.is_among(error, look_up.absent):
+                raise
+        except answers.NotJson as error:
+            raise FinalError(f"{look_up.label}: {error}") from None
+    return there
 
 
 def _all(entries: Sequence[Entry], kind: Kind, why: EtlError | str | None = None) -> list[Outcome]:

@@ -112,7 +112,7 @@ class Trocco:
         return Collection(self, f"notification_destinations/{kind}")
 
     def start(self, kind: Kind, definition: int, asked: Asked) -> int:
-        """Start a run and give its id. Sent once: after ApiUnavailable with `acted` it may be running."""
+        """Start a run and give its id. Sent once: after InDoubt it may be running."""
         path, name = _STARTS[kind]
         body: Row = {}
         if asked.context_time:

@@ -18,6 +18,7 @@ from etl_assets.errors import (
     ApiError,
     ApiUnavailable,
     FinalError,
+    InDoubt,
     JobCanceled,
     JobEnded,
     JobFailed,
@@ -210,7 +211,7 @@ class Runner:
         try:
             number = self.trocco.start(kind, definition, asked)
         except (ApiError, ApiUnavailable) as error:
-            refused = error.status >= 300 if isinstance(error, ApiError) else not error.acted
+            refused = error.status >= 300 if isinstance(error, ApiError) else not isinstance(error, InDoubt)
             if refused:
                 self.ledger.keep(decide.ended(record, NOT_STARTED, self.clock.now()))
                 raise

@@ -68,7 +68,10 @@ SENDING = {"request": "r", "attempts": 2, "document": b"{}", "target_id": "7"}
         ("released", {}, "pending", {"attempts": 1}),
         ("doubtful", {}, "sending", {"request": "r"}),
         ("unmentioned", {}, "sending", {"request": None}),
-        ("undecided", {}, "unknown", {"document": b"{}"}),
+        ("undecided", {}, "unknown", {"document": b"{}", "confirmed": None}),
+        ("undecided", {"confirmed": "x"}, "unknown", {"confirmed": "?"}),
+        ("resend", {"confirmed": "x"}, "pending", {"confirmed": "?"}),
+        ("resend", {}, "pending", {"confirmed": None}),
         ("skipped", {}, "dropped", {}),
     ],
 )

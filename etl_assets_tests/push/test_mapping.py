@@ -153,8 +153,10 @@ def test_a_value_is_looked_up_then_mapped_then_written() -> None:
 
 def test_equal_documents_have_equal_content_whatever_the_order_of_their_fields() -> None:
     row = {"id": "1", "in": Decimal("1234567890.123456789012345678")}
-    there = wanted(push({"a": "id", "b": "in"}), ZONE, row, {}, "1")
-    again = wanted(push({"b": "in", "a": "id"}), ZONE, row, {}, "1")
+    there = wanted(push({"a": "id", "b": "in"}), ZONE, row, found={}, record_id="1")
+    again = wanted(push({"b": "in", "a": "id"}), ZONE, row, found={}, record_id="1")
     assert there == again
     assert there.document == b'{"a":"1","b":1234567890.123456789012345678}'  # every digit
-    assert there.content != wanted(push({"a": "id", "b": "in"}), ZONE, {**row, "id": "2"}, {}, "1").content
+    assert (
+        there.content != wanted(push({"a": "id", "b": "in"}), ZONE, {**row, "id": "2"}, found={}, record_id="1").content
+    )

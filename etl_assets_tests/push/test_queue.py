@@ -91,6 +91,19 @@ def test_a_dropped_record_is_not_sent_until_its_row_changes(troubled: Place) -> 
     assert "t04" in troubled.contents()
 
 
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_a_row_that_changes_back_is_sent_where_the_target_may_hold_something_else(place: Place, command: str) -> None:
+    place.fill(ROWS[:1])
+    place.run()
+    place.sandbox.fault(path="/batch", reset=True, handled=True)
+    place.fill([{**ROWS[0], "qty": 100}])
+    place.run()
+    assert queue(command, PUSH, "t01").exit_code == 0
+    place.fill(ROWS[:1])
+    assert place.run().written == 1
+    assert place.contents() == {"t01": document(ROWS[0])}
+
+
 def test_everything_can_be_dropped_at_once(troubled: Place) -> None:
     assert queue("drop", PUSH, "--all").output == "6 dropped\n"
     assert troubled.run().dead == 0
