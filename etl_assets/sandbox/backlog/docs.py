@@ -6,6 +6,7 @@ caller cannot see, has one wiki and one document. Some were written or changed o
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from etl_assets.sandbox.backlog.base import FIRST_ISSUE_ID
 from etl_assets.sandbox.backlog.space import CALLER_ID, FIRST_PROJECT_ID, HIDDEN_ID, Master
 from etl_assets.sandbox.times import DAY
+from etl_assets.sandbox.vendor import Change
 from etl_assets.sandbox.world import ISSUE_PROJECTS, numbers
 
 PULL_STATUSES = {1: "Open", 2: "Closed", 3: "Merged"}
@@ -84,6 +86,10 @@ class Event(msgspec.Struct, kw_only=True):
     content: dict[str, Any]
 
 
+class _Removal(msgspec.Struct, forbid_unknown_fields=True):
+    delete: list[int]
+
+
 class Docs:
     """All these rows, by id."""
 
@@ -95,6 +101,14 @@ class Docs:
         self.documents = {row.code: row for row in self._documents()}
         self.repositories = {row.id: row for row in self._repositories()}
         self.pulls = {(row.repository_id, row.number): row for row in self._pulls()}
+
+    def removal(self, stream: str, payload: dict[str, Any]) -> Change:
+        """The removal of the `documents` or `pull_requests` whose ids `payload` names under `delete`, checked."""
+        rows: dict[Any, Any] = {"documents": self.documents, "pull_requests": self.pulls}[stream]
+        gone = set(msgspec.convert(payload, _Removal).delete)
+        if unknown := gone - {row.id for row in rows.values()}:
+            raise ValueError(f"no {stream} {unknown}")
+        return partial(_remove, rows, gone)
 
     def events(self) -> Iterator[Event]:
         """What happened to the rows."""
@@ -183,6 +197,12 @@ class Docs:
             "updater_id": CALLER_ID + (other >> 8) % _AUTHORS,
             "updated": later if other >> 16 & 1 else created,
         }
+
+
+def _remove(rows: dict[Any, Any], gone: set[int]) -> dict[str, int]:
+    for key in [key for key, row in rows.items() if row.id in gone]:
+        del rows[key]
+    return {"rows": len(rows)}
 
 
 def _push(repository: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Backlog(Vendor):
         - `issues`: {"insert", "update", "delete", "move"}, `comments`: {"insert", "update", "delete"}, as
           `backlog_edits.IssueChanges` and `CommentChanges`: like a user's edits they leave change logs and
           activities;
-        - `users`, `projects`, `categories`, `versions`: {"insert", "update", "delete"} without a trace.
+        - `users`, `projects`, `categories`, `versions`: {"insert", "update", "delete"}, `documents`,
+          `pull_requests`: {"delete"}, without a trace.
         """
         return {
             "settings": self._settings_change,
@@ -87,6 +88,7 @@ class Backlog(Vendor):
             "issues": self._site.edits.issue_change,
             "comments": self._site.edits.comment_change,
             **{stream: partial(self._row_change, stream) for stream in self._site.space.changeable},
+            **{stream: partial(self._site.docs.removal, stream) for stream in ("documents", "pull_requests")},
         }
 
     def truth(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
