@@ -7,7 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from etl_assets.definitions import defs
+from etl_assets.defs.push import pushes
+from etl_assets.defs.resources import PipelineResource
+from etl_assets.push.files import load_targets
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
 from etl_assets_tests.orchestration.lab import QUIET, Run
@@ -32,15 +34,21 @@ def place(tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
     return place
 
 
-def run(instance: dg.DagsterInstance) -> Run:
-    """Materialise the push."""
-    job = defs().resolve_implicit_global_asset_job_def()
-    return Run(job.execute_in_process(run_config=QUIET, instance=instance, asset_selection=[KEY], raise_on_error=False))
+def loaded(place: Place) -> dg.Definitions:
+    """The place's pushes alone: the other assets take a second to put together."""
+    resources = dg.Definitions(resources={"pipeline": PipelineResource()})
+    return dg.Definitions.merge(pushes(load_targets(place.root / "sources").values()), resources)
+
+
+def run(place: Place, instance: dg.DagsterInstance) -> Run:
+    """All pushes of the target."""
+    job = loaded(place).resolve_job_def("depot_push")
+    return Run(job.execute_in_process(run_config=QUIET, instance=instance, raise_on_error=False))
 
 
 def origins(place: Place, **push: Any) -> set[str]:
     place.declare(**push)
-    (spec,) = defs().resolve_assets_def(KEY).specs
+    (spec,) = loaded(place).resolve_assets_def(KEY).specs
     return {"/".join(dep.asset_key.path) for dep in spec.deps}
 
 
@@ -57,7 +65,7 @@ def test_a_run_reports_what_it_did(place: Place, instance: dg.DagsterInstance) -
     place.sandbox.change("refuse", ids=["t01"], message="closed", times=-1)
     place.sandbox.change("refuse", ids=["t02"], code=4002, times=-1)
     place.fill(ROWS)
-    done = run(instance)
+    done = run(place, instance)
     assert done.success
     said = done.metadata("push/depot/things")
     numbers = ("sent", "deleted", "unchanged", "rejected", "pending", "dead", "unknown", "dropped")
@@ -75,10 +83,10 @@ def test_the_check_tells_of_dead_letters(
 ) -> None:
     place.declare(dead_letters=rule)
     place.fill(ROWS)
-    assert run(instance).checks("push/depot/things")["no_dead_letters"].passed
+    assert run(place, instance).checks("push/depot/things")["no_dead_letters"].passed
     place.sandbox.change("refuse", ids=["t02"], code=4002, times=-1)
     place.fill([{**row, "qty": 0} for row in ROWS])
-    check = run(instance).checks("push/depot/things")["no_dead_letters"]
+    check = run(place, instance).checks("push/depot/things")["no_dead_letters"]
     assert (check.passed, check.severity) == (False, severity)
     assert check.metadata["dead"].value == 1
 
@@ -86,7 +94,7 @@ def test_the_check_tells_of_dead_letters(
 def test_an_unknown_record_fails_the_check(place: Place, instance: dg.DagsterInstance) -> None:
     place.sandbox.fault(path="/batch", reset=True, times=1)
     place.fill(ROWS[:2])
-    check = run(instance).checks("push/depot/things")["no_dead_letters"]
+    check = run(place, instance).checks("push/depot/things")["no_dead_letters"]
     assert (check.passed, check.metadata["unknown"].value) == (False, 2)
 
 
@@ -96,7 +104,7 @@ def test_a_target_that_is_down_fails_the_step_and_its_retry_completes_it(
     place.declare(**DECIDED_BY["key"])
     place.sandbox.fault(path="/batch", status=503, times=21)  # two requests and a repetition, seven times each
     place.fill(ROWS)
-    done = run(instance)
+    done = run(place, instance)
     assert (done.success, done.step_retries) == (True, 1)
     assert place.contents() == {row["id"]: document(row) for row in ROWS}
     assert set(place.writes().values()) == {1}
@@ -107,7 +115,7 @@ def test_a_wrong_credential_fails_the_step_for_good_and_tells_no_secret(
 ) -> None:
     monkeypatch.setenv("DEPOT_CLIENT_SECRET", "a-secret-that-is-wrong")
     place.fill(ROWS)
-    done = run(instance)
+    done = run(place, instance)
     assert (done.success, done.step_retries) == (False, 0)
     assert "POST /v1/token: no token was given: HTTP 403" in done.failures["push/depot/things"]
     assert "a-secret-that-is-wrong" not in str(done.failures)

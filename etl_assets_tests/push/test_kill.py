@@ -79,3 +79,17 @@ def test_a_killed_run_leaves_no_rows_behind_for_long(place: Place) -> None:
     killed_at(place, path="/batch")
     place.run()
     assert sorted(file.name for file in (place.data / "push").iterdir()) == ["depot.things.lock", "ledger.sqlite"]
+
+
+@pytest.mark.parametrize("decider", ["key", "look-up"])
+def test_a_row_that_changed_since_the_kill_is_decided_first_and_sent_by_the_same_run(
+    place: Place, decider: str
+) -> None:
+    place.declare(service={"limits": {"parallel": 1}}, **DECIDED_BY[decider])
+    place.fill(ROWS)
+    killed_at(place, path="/batch", skip=1, handled=True)
+    changed = [{**row, "qty": row["qty"] + 100} for row in ROWS]
+    place.fill(changed)
+    place.run()
+    assert place.contents() == {row["id"]: document(row) for row in changed}
+    assert place.writes() == {row["id"]: 2 if row["qty"] <= 8 else 1 for row in ROWS}
