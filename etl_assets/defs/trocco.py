@@ -28,6 +28,7 @@ REPORT_TAG = "etl_assets/trocco_record"  # a run that only tells how a job ended
 _TICK_SECONDS = 30
 _SWEEP_SECONDS = 30.0  # a tick that takes a minute is cut off by Dagster
 _MOST_STARTS = 50
+_MOST_LOOKS = 1_000  # where the stream file declares no rate
 _MOST_REPORTS = 200
 _OBSERVED_AT_FIRST_SECONDS = 86_400
 
@@ -189,10 +190,11 @@ def waiting_sensor(jobs: Mapping[str, Job]) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = json.loads(context.cursor or '{"ended": 0, "at": 0}')
         pipeline = Pipeline.from_environment()
-        rate = pipeline.sources[SOURCE].limits.rates["default"][0]
+        rates = pipeline.sources[SOURCE].limits.rates.get("default", ())
         now = time.time()
         with steps.reported(), opened(pipeline, hurried=True) as runner:
-            most = decide.allowance(rate.count, rate.seconds, now - cursor["at"])
+            since = now - cursor["at"]
+            most = min((decide.allowance(rate.count, rate.seconds, since) for rate in rates), default=_MOST_LOOKS)
             looked = runner.sweep(jobs, most=most, seconds=_SWEEP_SECONDS)
             ends = runner.ledger.ended_after(cursor["ended"], _MOST_REPORTS)
             told = [record for record in ends if record.handed_over and record.job in jobs]

@@ -119,6 +119,8 @@ class _Site:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = Wire(scope, receive, send)
         body = await wire.body()
+        if body is None:
+            return
         request = Request(scope["method"], scope["path"], scope["query_string"], scope["headers"], body)
         if request.path.startswith(PREFIX):
             await wire.answer(self._control.answer(request))

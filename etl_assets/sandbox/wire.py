@@ -37,13 +37,15 @@ class Wire:
     receive: Receive
     send: Send
 
-    async def body(self) -> bytes:
-        """The request's body. A GET has none, and asking for it would only cost time."""
+    async def body(self) -> bytes | None:
+        """The request's body; None from who hung up in the middle. A GET has none, and asking would only cost time."""
         if self.scope["method"] == "GET":
             return b""
         parts = []
         while True:
             message = await self.receive()
+            if message["type"] == "http.disconnect":
+                return None
             parts.append(message.get("body", b""))
             if not message.get("more_body"):
                 return b"".join(parts)

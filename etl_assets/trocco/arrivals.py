@@ -6,8 +6,11 @@ version, not by order: a late file with an early name is not missed.
 """
 
 import fnmatch
+import itertools
 import logging
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +24,7 @@ from etl_assets.trocco.spec import Arrivals, Job
 log = logging.getLogger(__name__)
 
 REQUESTER = "arrivals"
+_CHUNK = 1000  # a multiple of every usual batch
 
 
 def listed(arrivals: Arrivals, now: float) -> Iterator[File]:
@@ -38,12 +42,14 @@ def advance(runner: Runner, job: Job, *, most: int) -> int:
     """
     assert job.arrivals
     now = runner.clock.now()
-    new = runner.ledger.arrived(job.name, listed(job.arrivals, now), job.arrivals.batch, now)
+    files, new = listed(job.arrivals, now), 0
+    while chunk := list(itertools.islice(files, _CHUNK)):
+        new += runner.ledger.arrived(job.name, chunk, job.arrivals.batch, now)
     if new:
         log.info("trocco/%s: %d new files", job.name, new)
     open_runs = [record for record in runner.ledger.open_runs() if record.job == job.name]
     lost = [int(record.partition) for record in open_runs if record.job_id is None]
-    free = max(job.arrivals.at_once - len(open_runs), 0)
+    free = max(job.arrivals.at_once - sum(not record.overdue for record in open_runs), 0)
     started = 0
     for batch in [*lost, *runner.ledger.waiting(job.name, min(free, most))]:
         try:
@@ -71,9 +77,10 @@ def _in_folder(pattern: str, before: float) -> Iterator[File]:
     if not Path(root).is_dir():
         raise RetryableError(f"{root}: not a folder that can be listed")
     for path in sorted(Path(root).glob(rest)):
-        status = path.stat()
-        if path.is_file() and status.st_mtime <= before:
-            yield File(path.as_posix(), f"{status.st_mtime_ns}-{status.st_size}")
+        with suppress(FileNotFoundError):  # moved away since it was listed
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode) and status.st_mtime <= before:
+                yield File(path.as_posix(), f"{status.st_mtime_ns}-{status.st_size}")
 
 
 def _in_bucket(pattern: str) -> Iterator[File]:

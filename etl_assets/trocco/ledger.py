@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -24,6 +24,11 @@ from etl_assets.errors import RetryableError
 from etl_assets.trocco.spec import Kind
 
 NOT_STARTED, SUPERSEDED = "not_started", "superseded"  # outcomes of records that no job of TROCCO stands behind
+
+# What is written of a record, by whom: who triggers it, who waits for it, who looks at it. Each leaves the rest alone.
+TRIGGER = ("job_id", "status", "status_since", "left_queue_at", "watched_since", "outcome", "ended_at")
+WATCH = ("requester", "watched_since", "overdue", "handed_over")
+LOOK = ("status", "status_since", "left_queue_at", "polled_at", "outcome", "ended_at", "overdue", "facts")
 
 _BUSY_SECONDS = 60
 _POLL_SECONDS = 0.02
@@ -143,13 +148,13 @@ class Ledger:
             cursor = db.execute(f"INSERT INTO runs ({names}) VALUES ({places})", list(values.values()))
             return replace(record, id=cursor.lastrowid or 0)
 
-    def keep(self, record: Record) -> Record:
-        """Write what is now known of a record; an end gets its number."""
-        (kept,) = self.keep_all([record])
+    def keep(self, record: Record, names: Sequence[str]) -> Record:
+        """Write these fields of a record; the record as it is now. An end gets its number."""
+        (kept,) = self.keep_all([record], names)
         return kept
 
-    def keep_all(self, records: Iterable[Record]) -> list[Record]:
-        """Write several records at once. One whose end is known already keeps it, and is returned as it is."""
+    def keep_all(self, records: Iterable[Record], names: Sequence[str]) -> list[Record]:
+        """Write these fields of several records at once. One whose end is known already keeps it."""
         kept = []
         with self._writing() as db:
             for record in records:
@@ -157,6 +162,7 @@ class Ledger:
                 if not before.is_open:
                     kept.append(before)
                     continue
+                record = replace(before, **{name: getattr(record, name) for name in names})
                 if _ends(before, record):
                     (last,) = db.execute("SELECT coalesce(max(ended), 0) FROM runs").fetchone()
                     record = replace(record, ended=last + 1)

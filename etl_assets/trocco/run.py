@@ -17,6 +17,7 @@ from etl_assets.errors import (
     AmbiguousTrigger,
     ApiError,
     ApiUnavailable,
+    EtlError,
     FinalError,
     InDoubt,
     JobCanceled,
@@ -32,13 +33,14 @@ from etl_assets.settings import Timeouts, connection
 from etl_assets.trocco import decide, variables
 from etl_assets.trocco.api import State, Trocco
 from etl_assets.trocco.decide import Follow, Found, Later, Report, Several
-from etl_assets.trocco.ledger import NOT_STARTED, SUPERSEDED, Ledger, Record
+from etl_assets.trocco.ledger import LOOK, NOT_STARTED, SUPERSEDED, TRIGGER, WATCH, Ledger, Record
 from etl_assets.trocco.spec import Asked, ByNothing, ByNotification, ByProbe, Job, filled, load_jobs
 
 log = logging.getLogger(__name__)
 
 SOURCE = "trocco"
-_LOCK_SECONDS = 300.0
+_SWEEP_LOCK_SECONDS = 5.0
+_FORGOTTEN_SECONDS = 7 * 86_400.0  # the sensor does not look at a job for longer than this
 _TURN_SECONDS = 30.0
 _OUTAGE_SECONDS = 60.0
 _SWEEP_TIMEOUTS = Timeouts(connect=5.0, read=15.0, total=20.0)
@@ -77,12 +79,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Runner:
-    """Starts and follows jobs. `probe` runs a query on the warehouse that gives one boolean."""
+    """Starts and follows jobs.
+
+    `probe` runs a query on the warehouse that gives one boolean; `lock_seconds` is how long a start waits for others of
+    the same definition.
+    """
 
     trocco: Trocco
     ledger: Ledger
     clock: Clock
     probe: Callable[[str], bool]
+    lock_seconds: float = 300.0
 
     def run(self, request: Request) -> Record:
         """The job's success, after starting it or attaching to it, and waiting for its end.
@@ -112,7 +119,7 @@ class Runner:
         """Start the job unless a record answers the request already. Never waits for TROCCO."""
         job = request.job
         kind, definition = job.runs
-        with self.ledger.holding(kind, definition, time.monotonic() + _LOCK_SECONDS):
+        with self.ledger.holding(kind, definition, time.monotonic() + self.lock_seconds):
             if isinstance(waiting := self._clear_up(request), Later):
                 return waiting
             latest = self.ledger.latest(job.name, request.partition)
@@ -124,7 +131,7 @@ class Runner:
                     raise self._ambiguous(job, record)
                 case Follow(record):
                     log.info("trocco/%s: attached to %s", job.name, self.trocco.link(kind, record.job_id))
-                    return self.ledger.keep(self._watched(record, request))
+                    return self.ledger.keep(self._watched(record, request), WATCH)
             if job.variables_by and self.ledger.of_definition(kind, definition):
                 return Later(_TURN_SECONDS, "another run uses the definition, whose variables this one changes")
             return self._start(request, self.clock.now())
@@ -134,26 +141,25 @@ class Runner:
         now = self.clock.now()
         if decide.wants_another_start(record, job, now):
             return self._restarted(job, record)
-        return self.ledger.keep(self._looked(job, record))
+        return self.ledger.keep(self._looked(job, record), LOOK)
 
     def sweep(self, jobs: Mapping[str, Job], *, most: int, seconds: float) -> int:
         """Look at the jobs that the sensor waits for, at most so many and for about so long; how many were looked at.
 
         An outage of TROCCO ends the sweep; what was not looked at comes first in the next one.
         """
-        until = time.monotonic() + seconds
-        waiting = [r for r in self.ledger.open_runs() if r.handed_over and r.job_id and not r.overdue and r.job in jobs]
-        now, looked = self.clock.now(), 0
-        skipped = [record for record in waiting if decide.wants_another_start(record, jobs[record.job], now)]
-        for record in skipped:
-            self._restarted(jobs[record.job], record)
-        chosen = decide.due([record for record in waiting if record not in skipped], now, most)
+        until, now, looked = time.monotonic() + seconds, self.clock.now(), 0
+        mine = [record for record in self.ledger.open_runs() if record.handed_over and record.job in jobs]
+        waiting = [record for record in mine if now - record.watched_since < _FORGOTTEN_SECONDS]
+        for record in waiting:
+            self._mend(jobs[record.job], record)
+        chosen = decide.due([record for record in waiting if record.job_id], now, most)
         with ThreadPoolExecutor(4) as threads:
             for start in range(0, len(chosen), 16):
                 if time.monotonic() > until:
                     break
                 seen = list(threads.map(lambda r: self._seen(jobs[r.job], r), chosen[start : start + 16]))
-                self.ledger.keep_all(record for record in seen if record is not None)
+                self.ledger.keep_all((record for record in seen if record is not None), LOOK)
                 looked += len(seen)
                 if None in seen:
                     break
@@ -179,7 +185,7 @@ class Runner:
         """Let the sensor wait for the job."""
         current = self.ledger.by_number(record.id)
         if current.is_open:
-            self.ledger.keep(replace(current, handed_over=True))
+            self.ledger.keep(replace(current, handed_over=True), WATCH)
 
     def _start(self, request: Request, watched_since: float) -> Record:
         """Intent, POST, id: in this order, each durable before the next."""
@@ -213,7 +219,7 @@ class Runner:
         except (ApiError, ApiUnavailable) as error:
             refused = error.status >= 300 if isinstance(error, ApiError) else not isinstance(error, InDoubt)
             if refused:
-                self.ledger.keep(decide.ended(record, NOT_STARTED, self.clock.now()))
+                self.ledger.keep(decide.ended(record, NOT_STARTED, self.clock.now()), TRIGGER)
                 raise
             log.warning("%s", error)
             if kind == "transfer":
@@ -226,7 +232,7 @@ class Runner:
         if isinstance(job.completion, ByNothing):
             record = decide.ended(record, decide.STARTED, now)
         log.info("trocco/%s: started %s", job.name, self.trocco.link(kind, number))
-        return self.ledger.keep(record)
+        return self.ledger.keep(record, TRIGGER)
 
     def _baseline(self, definition: int) -> int:
         """The newest run that the history shows before a start. A key that may not look fails here, not later."""
@@ -246,7 +252,7 @@ class Runner:
                 case Found(job_id):
                     log.warning("trocco/%s: found the job of a lost answer: %s", record.job, job_id)
                     now = self.clock.now()
-                    self.ledger.keep(replace(record, job_id=job_id, status="queued", status_since=now))
+                    self.ledger.keep(replace(record, job_id=job_id, status="queued", status_since=now), TRIGGER)
                 case Later() as later:
                     return later
                 case Several(job_ids) if (record.job, record.partition) == (request.job.name, request.partition):
@@ -255,7 +261,7 @@ class Runner:
                     pass
                 case _:
                     log.warning("trocco/%s: no job came of a lost answer", record.job)
-                    self.ledger.keep(decide.ended(record, NOT_STARTED, self.clock.now()))
+                    self.ledger.keep(decide.ended(record, NOT_STARTED, self.clock.now()), TRIGGER)
         return None
 
     def _watched(self, record: Record, request: Request) -> Record:
@@ -269,16 +275,27 @@ class Runner:
 
     def _restarted(self, job: Job, record: Record) -> Record:
         """Another job in place of one that was skipped."""
-        with self.ledger.holding(record.kind, record.definition, time.monotonic() + _LOCK_SECONDS):
+        with self.ledger.holding(record.kind, record.definition, time.monotonic() + self.lock_seconds):
             latest = self.ledger.latest(record.job, record.partition)
             if latest is None or latest.id == record.id:
-                files = self.ledger.files(job.name, int(record.partition)) if job.arrivals else ()
-                latest = self._start(
-                    Request(job, record.partition, record.requester, record.asked_at, record.handed_over, files),
-                    record.watched_since,
-                )
-            self.ledger.keep(decide.ended(record, SUPERSEDED, self.clock.now()))
+                latest = self._start(self._request_of(job, record), record.watched_since)
+            self.ledger.keep(decide.ended(record, SUPERSEDED, self.clock.now()), LOOK)
             return latest
+
+    def _mend(self, job: Job, record: Record) -> None:
+        """What the sensor waits for, and is not yet or no more a job of TROCCO: a lost answer, a skipped run."""
+        try:
+            if decide.wants_another_start(record, job, self.clock.now()):
+                self._restarted(job, record)
+            elif record.job_id is None and record.kind == "transfer" and not job.arrivals:
+                self.trigger(self._request_of(job, record))
+        except EtlError as error:
+            log.error("trocco/%s: %s", job.name, redact.scrub(str(error)))
+
+    def _request_of(self, job: Job, record: Record) -> Request:
+        """The request that the record was made for."""
+        files = self.ledger.files(job.name, int(record.partition)) if job.arrivals else ()
+        return Request(job, record.partition, record.requester, record.asked_at, record.handed_over, files)
 
     def _seen(self, job: Job, record: Record) -> Record | None:
         """`_looked` for many: None in an outage; what is refused for one job does not stop the others."""
@@ -290,7 +307,7 @@ class Runner:
         except FinalError as error:
             log.error("trocco/%s: %s", job.name, redact.scrub(str(error)))
             seen = replace(record, polled_at=self.clock.now())
-        if seen.is_open and (late := decide.late(seen, job, self.clock.now())):
+        if seen.is_open and not seen.overdue and (late := decide.late(seen, job, self.clock.now())):
             return replace(seen, overdue=late)
         return seen
 
@@ -330,7 +347,7 @@ class Runner:
 
     def _refuse_overdue(self, job: Job, record: Record) -> None:
         if late := decide.late(record, job, self.clock.now()):
-            self.success(self.ledger.keep(replace(record, overdue=late)))
+            self.success(self.ledger.keep(replace(record, overdue=late), LOOK))
 
     def _ambiguous(self, job: Job, record: Record, candidates: Sequence[int] = ()) -> AmbiguousTrigger:
         links = [self.trocco.link(record.kind, number) for number in candidates or (None,)]
@@ -359,6 +376,7 @@ def opened(pipeline: Pipeline, *, clock: Clock | None = None, hurried: bool = Fa
             ledger_of(pipeline),
             clock or Clock(),
             lambda sql: _probe(pipeline, sql),
+            **({"lock_seconds": _SWEEP_LOCK_SECONDS} if hurried else {}),
         )
     finally:
         api.client.close()
@@ -396,11 +414,11 @@ def resolve_lost(ledger: Ledger, name: str, partition: str, job_id: int | None) 
         raise FinalError(f"trocco/{name} {partition}: there is no trigger whose answer is lost")
     now = time.time()
     if job_id is None:
-        ledger.keep(decide.ended(record, NOT_STARTED, now))
+        ledger.keep(decide.ended(record, NOT_STARTED, now), TRIGGER)
         return
     if job_id in ledger.known_ids(record.kind, record.definition, 0):
         raise FinalError(f"trocco/{name} {partition}: job {job_id} is on record for another trigger")
-    ledger.keep(replace(record, job_id=job_id, status="queued", status_since=now, watched_since=now))
+    ledger.keep(replace(record, job_id=job_id, status="queued", status_since=now, watched_since=now), TRIGGER)
 
 
 def start_again(ledger: Ledger, name: str, partition: str) -> None:

@@ -1,5 +1,6 @@
 """The simulated TROCCO: what it refuses, how runs go, what lists and changes do, on a clock that skips."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,15 @@ def test_the_id_of_the_definition_stands_in_the_query_or_the_body(api: Api) -> N
 )
 def test_a_start_that_is_wrong_is_refused_and_starts_nothing(api: Api, body: dict[str, Any]) -> None:
     assert api.send("POST", "jobs", params={"job_definition_id": ORDERS}, json=body).status_code == 422
+    assert api.sandbox.truth(accepted="all") == []
+
+
+def test_a_request_that_breaks_off_before_its_body_starts_nothing(api: Api) -> None:
+    key, port = api.env["TROCCO_API_KEY"], int(api.env["TROCCO_BASE_URL"].rsplit(":", 1)[1])
+    head = f"POST /api/jobs?job_definition_id={ORDERS} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {key}\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{head}Content-Length: 20\r\n\r\n".encode())
+    assert api.send("GET", "labels").status_code == 200
     assert api.sandbox.truth(accepted="all") == []
 
 

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
+
 from etl_assets import redact
 from etl_assets.auth import authoriser
 from etl_assets.client import Client
+from etl_assets.errors import RetryableError
 from etl_assets.limiter import Limiter
 from etl_assets.pipeline import Pipeline
 from etl_assets.settings import connection
 from etl_assets.trocco import decide
 from etl_assets.trocco.api import Trocco
+from etl_assets.trocco.ledger import LOOK, TRIGGER
 from etl_assets.trocco.run import Request, Runner, ledger_of
 from etl_assets_tests.trocco.place import TRANSFER, WORKFLOW, Place, Skipping, job
 
@@ -48,7 +52,7 @@ def handed_over(place: Place, runner: Runner, count: int) -> None:
     for number in range(1, count):
         started = place.sandbox.change("run", kind="workflow", definition=3002)
         record = runner.ledger.intend(replace(first, partition=str(number), job_id=None))
-        runner.ledger.keep(replace(record, job_id=started["id"]))
+        runner.ledger.keep(replace(record, job_id=started["id"]), TRIGGER)
 
 
 def test_five_hundred_jobs_are_polled_within_the_limit(place: Place) -> None:
@@ -136,3 +140,40 @@ def test_a_skipped_job_is_started_again_by_the_sweep(place: Place) -> None:
     *before, last = place.accepted()
     assert {posted["status"] for posted in before} == {"skipped"}
     assert (end.outcome, end.job_id) == ("succeeded", last["id"])
+
+
+def test_a_lost_answer_that_no_run_comes_back_for_is_cleared_up_by_the_sweep(place: Place) -> None:
+    clock, wanted = place.clock, job(TRANSFER, wait="sensor")
+    place.sandbox.fault(method="POST", path="/api/jobs", reset=True, handled=True)
+    with place.runner(clock) as runner:
+        with pytest.raises(RetryableError):
+            runner.started(Request(wanted, "2026-01-05", "run", clock.now(), handed_over=True))
+        for _ in range(2):
+            clock.sleep(TICK)
+            runner.sweep({"orders": wanted}, most=100, seconds=60)
+        (end,) = runner.ledger.ended_after(0, 10)
+    assert (end.outcome, [end.job_id]) == ("succeeded", [posted["id"] for posted in place.accepted()])
+
+
+def test_the_end_of_an_overdue_job_is_told_when_it_comes(place: Place) -> None:
+    place.sandbox.change("plan", plan={"run": 5000.0})
+    clock, wanted = place.clock, job(WORKFLOW, run_deadline="1h", wait="sensor")
+    with place.runner(clock) as runner:
+        runner.started(Request(wanted, "2026-01-05", "run", clock.now(), handed_over=True))
+        told = []
+        for _ in range(8):
+            clock.sleep(1000)
+            runner.sweep({"morning": wanted}, most=100, seconds=60)
+            ends = runner.ledger.ended_after(told[-1][0] if told else 0, 10)
+            told += [(record.ended, record.overdue is not None, record.outcome) for record in ends]
+    assert told == [(1, True, None), (2, True, "succeeded")]
+
+
+def test_who_looks_at_a_job_does_not_undo_who_waits_for_it(place: Place) -> None:
+    clock, wanted = place.clock, job(WORKFLOW)
+    with place.runner(clock) as runner:
+        before = runner.started(Request(wanted, "2026-01-05", "run-1", clock.now(), handed_over=True))
+        runner.trigger(Request(wanted, "2026-01-05", "run-2", clock.now()))
+        runner.ledger.keep(replace(before, status="executing"), LOOK)
+        now = runner.ledger.by_number(before.id)
+    assert (now.requester, now.handed_over, now.status) == ("run-2", False, "executing")
