@@ -105,7 +105,7 @@ def clean(
     except duckdb.IOException as error:
         raise LandingError(f"{into.uri}: {error}") from None
     except duckdb.Error as error:
-        raise FinalError(f"{source.source}/{stream.name}: cannot be cleaned: {error}") from None
+        raise FinalError(f"cannot be cleaned: {error}") from None
     manifest = Manifest(
         layer="clean",
         source=source.source,

@@ -4,6 +4,9 @@ Retryable or final is the one distinction that callers act on: a retryable error
 step is run again later, a final one comes back until somebody changes something.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EtlError(Exception):
     """Base of every error raised on purpose. Its text never holds a secret."""
@@ -99,3 +102,13 @@ class JobOverdue(JobEnded):
 
 class AmbiguousTrigger(FinalError):
     """Whether a job was started cannot be found out by the API; a person has to look, and say it."""
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say in front of an error's text where it happened: a stream and day, a page."""
+    try:
+        yield
+    except EtlError as error:
+        error.args = (f"{where}: {error}", *error.args[1:])
+        raise

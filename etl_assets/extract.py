@@ -21,7 +21,7 @@ import msgspec
 from etl_assets import answers, paginate, redact, template, window, zones
 from etl_assets.auth import authoriser
 from etl_assets.client import Client, beginning
-from etl_assets.errors import ApiError, EtlError
+from etl_assets.errors import ApiError, PagingError, named
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.limiter import Limiter
 from etl_assets.messages import Request
@@ -176,6 +176,10 @@ class _Asked:
     number: int = 0
     of: int = 1
 
+    def place(self, page: int) -> str:
+        """Where a page stands among those of the stream."""
+        return f"page {page} of list {self.number + 1} of {self.of}" if self.of > 1 else f"page {page}"
+
 
 def _pages(api: Api, stream: Stream, day: Window | None, ways: _Ways) -> Iterator[tuple[Page, _Asked]]:
     count, asked = _units(api, stream, day)
@@ -244,14 +248,15 @@ def _rows(api: Api, stream: Stream, day: Window | None, wanted: set[str]) -> lis
     Of a daily list those of the day; a row whose time cannot be read here is kept, and cut by the clean step.
     """
     columns, rows = stream.field_columns(), {}
-    for page, _ in _pages(api, stream, day, _Ways(stream)):
-        for raw in page.rows:
-            record = msgspec.json.decode(raw)
-            row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
-            if row[stream.key[0]] is None:
-                raise ApiError(f"{api.source.source}/{stream.name}: a row has no {stream.key[0]}", status=200)
-            if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
-                rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
+    with named(f"reading {stream.name} for it"):
+        for page, _ in _pages(api, stream, day, _Ways(stream)):
+            for raw in page.rows:
+                record = msgspec.json.decode(raw)
+                row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
+                if row[stream.key[0]] is None:
+                    raise ApiError(f"a row has no {stream.key[0]}", status=200)
+                if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
+                    rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
     return list(rows.values())
 
 
@@ -292,13 +297,17 @@ def _reader(
     def read(unit: Unit[tuple[Page, _Asked]]) -> Iterator[tuple[Page, _Asked]]:
         pager: Pager = paginate.pager(stream.paging, _identity(stream))
         request: Values | Rest | None = next(pager)
-        while request is not None:
+        for number in itertools.count(1):
+            if request is None:
+                return
             if isinstance(request, Rest):
                 unit.following.extend(_rest(api, stream, ways, asked, request))
                 return
-            page = _page(api, stream, ways, asked, request)
+            with named(asked.place(number)):
+                page = _page(api, stream, ways, asked, request)
             yield page, asked
-            request = _advance(pager, page, stream)
+            with named(asked.place(number)):
+                request = _advance(pager, page)
 
     return read
 
@@ -306,30 +315,32 @@ def _reader(
 def _rest(api: Api, stream: Stream, ways: _Ways, asked: _Asked, rest: Rest) -> Iterator[Unit[tuple[Page, _Asked]]]:
     counted: list[int] = []
 
-    def reader(values: Values) -> Callable[[Any], Iterator[tuple[Page, _Asked]]]:
+    def reader(values: Values, number: int) -> Callable[[Any], Iterator[tuple[Page, _Asked]]]:
         def read(unit: Any) -> Iterator[tuple[Page, _Asked]]:
-            page = _page(api, stream, ways, asked, values)
-            paginate.refuse_repetition(page, rest.first)
-            counted.append(len(page.rows))
-            if len(counted) == len(rest.requests):
-                paginate.check_total(rest, sum(counted))
+            with named(asked.place(number)):
+                page = _page(api, stream, ways, asked, values)
+                paginate.refuse_repetition(page, rest.first)
+                counted.append(len(page.rows))
+                if len(counted) == len(rest.requests):
+                    paginate.check_total(rest, sum(counted))
             yield page, asked
 
         return read
 
     if not rest.requests:
-        paginate.check_total(rest, 0)
-    for values in rest.requests:
-        yield Unit(reader(values))
+        with named(asked.place(1)):
+            paginate.check_total(rest, 0)
+    for number, values in enumerate(rest.requests, 2):
+        yield Unit(reader(values, number))
 
 
-def _advance(pager: Pager, page: Page, stream: Stream) -> Values | Rest | None:
+def _advance(pager: Pager, page: Page) -> Values | Rest | None:
     try:
         return pager.send(page)
     except StopIteration:
         return None
-    except EtlError as error:
-        raise type(error)(redact.scrub(f"{stream.name}: {error}")) from None
+    except PagingError as error:  # which may show values of the answer
+        raise PagingError(redact.scrub(str(error))) from None
 
 
 def _page(api: Api, stream: Stream, ways: _Ways, asked: _Asked, values: Values) -> Page:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from etl_assets.clean import Cleaned
 from etl_assets.clean import clean as clean_files
+from etl_assets.errors import named
 from etl_assets.export import Export, Exported
 from etl_assets.export import export as write_export
 from etl_assets.extract import Api, Extracted, open_api
@@ -62,7 +63,8 @@ class Pipeline:
     def extract(self, api: Api, stream: Stream, day: Window | None, run_id: str) -> Extracted:
         """API to raw files."""
         folder = self.folder("raw", api.source, stream, day)
-        done = extract_pages(api, stream, day, folder, run_id)
+        with named(_place(api.source, stream, day)):
+            done = extract_pages(api, stream, day, folder, run_id)
         log.info(
             "raw: %d rows in %d requests, %.1f s, to %s",
             *(done.manifest.rows, done.requests, done.seconds, done.uri),
@@ -71,16 +73,17 @@ class Pipeline:
 
     def clean(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Cleaned:
         """Raw files to typed Parquet."""
-        done = clean_files(
-            source,
-            stream,
-            day,
-            values=plain_values(source),
-            raw=self._received(source, stream, day),
-            into=self.folder("clean", source, stream, day),
-            run_id=run_id,
-            memory_mb=self.settings.duckdb_memory_mb,
-        )
+        with named(_place(source, stream, day)):
+            done = clean_files(
+                source,
+                stream,
+                day,
+                values=plain_values(source),
+                raw=self._received(source, stream, day),
+                into=self.folder("clean", source, stream, day),
+                run_id=run_id,
+                memory_mb=self.settings.duckdb_memory_mb,
+            )
         log.info(
             "clean: %d rows fit, %d quarantined, %d duplicates, %d of other days, %.1f s",
             *(done.manifest.rows, done.rows_quarantined, done.rows_duplicate, done.rows_outside, done.seconds),
@@ -111,13 +114,18 @@ class Pipeline:
     def load(self, source: Source, stream: Stream, day: Window | None, run_id: str) -> Loaded:
         """Typed Parquet to the table."""
         folder = self.folder("clean", source, stream, day)
-        inspect_files(
-            stream, folder, sample_rows=0
-        ).refuse()  # the checks may have stopped another run, but not this one
-        done = self.warehouse.load(source, stream, day.day if day else None, folder, run_id)
+        with named(_place(source, stream, day)):
+            inspect_files(
+                stream, folder, sample_rows=0
+            ).refuse()  # the checks may have stopped another run, not this one
+            done = self.warehouse.load(source, stream, day.day if day else None, folder, run_id)
         log.info(
             "warehouse: %s %s %d rows, %d in the table, %.1f s",
             *(done.table, "has taken" if done.changed else "already held", done.rows),
             *(done.rows_in_table, done.seconds),
         )
         return done
+
+
+def _place(source: Source, stream: Stream, day: Window | None) -> str:
+    return f"{source.source}/{stream.name} {day.day}" if day else f"{source.source}/{stream.name}"

@@ -352,8 +352,8 @@ def test_an_empty_sweep_is_refused_and_changes_nothing(x: Lab) -> None:
         x.load("issue_keys")
     count = len(issues)
     assert str(caught.value) == (
-        f"backlog/issue_keys: lists 0 rows, and {count} of the {count} live rows of backlog/issues are not among them; "
-        "nothing was loaded and none was marked as deleted. Check that the credential still sees everything. "
+        f"backlog/issue_keys: it lists 0 rows, and {count} of the {count} live rows of backlog/issues are not among "
+        "them; nothing was loaded and none was marked as deleted. Check that the credential still sees everything. "
         "If the rows are really gone, load it once more with ETL_ACCEPT_DELETIONS=backlog/issues"
     )
     assert x.table("issue_keys") == keys != []
@@ -369,7 +369,7 @@ def test_a_sweep_may_lack_ten_rows_of_a_small_table(x: Lab, count: int, believed
     if believed:
         x.load("issue_keys")
     else:
-        with pytest.raises(FinalError, match=rf"lists \d+ rows, and {count} of the \d+ live rows of backlog/issues"):
+        with pytest.raises(FinalError, match=rf"it lists \d+ rows, and {count} of the \d+ live rows of backlog/issues"):
             x.load("issue_keys")
     assert sorted(marked(x)) == (gone if believed else [])
 

@@ -251,7 +251,7 @@ def test_no_parent_rows_mean_no_requests_and_an_empty_set(tmp_path: Path) -> Non
 
 
 def test_a_parent_row_without_its_key_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ApiError, match="acme/people: a row has no id"):
+    with pytest.raises(ApiError, match="reading people for it: a row has no id"):
         run(tmp_path, routes(people=[{"name": "x"}], entries=[]), FAN_OUT, day=DAY)
 
 
@@ -370,9 +370,9 @@ def test_an_ignored_page_parameter_fails_the_extract_although_the_rows_add_up(tm
         run(tmp_path, routes(things=lambda seen: {**body, "page": dict(seen.params)["page"]}), PAGED)
 
 
-def test_a_paging_error_names_the_stream(tmp_path: Path) -> None:
+def test_a_paging_error_names_the_page(tmp_path: Path) -> None:
     stream = {**PAGED, "paging": {"type": "page", "size": 2}}
-    with pytest.raises(PagingError, match=r"^things: two pages have the same rows"):
+    with pytest.raises(PagingError, match=r"page 2: two pages have the same rows"):
         run(tmp_path, routes(things={"rows": rows(1, 2)}), stream)
 
 
@@ -482,7 +482,7 @@ def test_a_label_shows_path_and_parameters_but_no_secret(
     stream = {"name": "things", "path": "/t/{ACME_KEY}/things", "params": {"team": "{ACME_TEAM}", "k": "x{ACME_KEY}"}}
     with pytest.raises(ApiError) as caught:
         run(tmp_path, repeat(refusal), stream)
-    assert str(caught.value).startswith("GET /t/{ACME_KEY}/things team=7/8 k=x***: ")
+    assert str(caught.value).startswith("page 1: GET /t/{ACME_KEY}/things team=7/8 k=x***: ")
     assert TOKEN not in str(caught.value)
     assert TOKEN not in caplog.text
 

@@ -19,7 +19,7 @@ def refuse_sweep(source: Source, stream: Stream, *, listed: int, live: int, abse
         return
     name = f"{source.source}/{stream.name}"
     raise FinalError(
-        f"{source.source}/{stream.sweep}: lists {listed} rows, and {absent} of the {live} live rows of {name} are not "
+        f"it lists {listed} rows, and {absent} of the {live} live rows of {name} are not "
         "among them; nothing was loaded and none was marked as deleted. Check that the credential still sees "
         f"everything. If the rows are really gone, load it once more with ETL_ACCEPT_DELETIONS={name}"
     )

@@ -62,7 +62,9 @@ def test_a_refusal_is_not_tried_again(lab: Lab, status: int) -> None:
     run = lab.run("tmetric/tasks")
     assert (run.success, run.step_retries) == (False, 0)
     assert lab.sandbox.count("tasks") == 1
-    assert run.failures["raw/tmetric/tasks"].startswith("dagster._core.definitions.events.Failure: GET ")
+    assert run.failures["raw/tmetric/tasks"].startswith(
+        "dagster._core.definitions.events.Failure: tmetric/tasks: page 1: GET "
+    )
     assert f"HTTP {status}" in run.failures["raw/tmetric/tasks"]
 
 

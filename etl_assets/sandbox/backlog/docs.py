@@ -104,7 +104,7 @@ class Docs:
 
     def removal(self, stream: str, payload: dict[str, Any]) -> Change:
         """The removal of the `documents` or `pull_requests` whose ids `payload` names under `delete`, checked."""
-        rows: dict[Any, Any] = {"documents": self.documents, "pull_requests": self.pulls}[stream]
+        rows: dict[Any, Any] = self.documents if stream == "documents" else self.pulls
         gone = set(msgspec.convert(payload, _Removal).delete)
         if unknown := gone - {row.id for row in rows.values()}:
             raise ValueError(f"no {stream} {unknown}")
