@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 from zoneinfo import ZoneInfo
@@ -24,11 +23,11 @@ from zoneinfo import ZoneInfo
 import duckdb
 from pydantic import BeforeValidator, Field, model_validator
 
-from etl_assets.errors import FinalError, LandingError, StreamFileError
+from etl_assets import declarations
+from etl_assets.errors import FinalError, LandingError
 from etl_assets.landing import KEEP_UNREFERENCED_SECONDS
 from etl_assets.spec import Model, Name, Zone
 from etl_assets.sqltext import identifier, literal
-from etl_assets.yamlfile import parse
 
 LAYER = "export"
 DAY = "{day}"
@@ -127,16 +126,12 @@ def load_exports(extra: Path | None = None) -> list[Export]:
 
     Raises StreamFileError when a declaration is wrong.
     """
-    found: dict[str, Export] = {}
-    for folder in [Path(str(resources.files("etl_assets"))) / "streams", *([extra] if extra else [])]:
-        own: dict[str, Path] = {}
-        for path in sorted([*(folder / LAYER).glob("*.yaml"), *(folder / LAYER).glob("*.yml")]):
-            for export in parse(path, path.read_text("utf-8"), ExportFile, begins_with="exports").exports:
-                if export.name in own:
-                    raise StreamFileError(f"{path}: export {export.name!r} is also declared by {own[export.name].name}")
-                own[export.name] = path
-                found[export.name] = export
-    return [found[name] for name in sorted(found)]
+    return list(declarations.declared("export", LAYER, extra, _exports).values())
+
+
+def _exports(path: Path) -> list[tuple[str, Export]]:
+    read = declarations.read(path, ExportFile, begins_with="exports")
+    return [(export.name, export) for export in read.exports]
 
 
 def file_of(export: Export, landing: Path, day: date | None) -> Path:

@@ -1,23 +1,21 @@
-"""The stream files: where they lie, and how one is read into a `Source`.
+"""The stream files: how one is read into a `Source`.
 
 What to put here: finding and reading. What to keep out: what a stream may declare (spec.py).
 """
 
-import functools
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from etl_assets import declarations
 from etl_assets.errors import StreamFileError
 from etl_assets.spec import Source
-from etl_assets.yamlfile import parse
 
 _JOINED = {"columns", "params", "derived"}
 
 
 def packaged_files() -> list[Path]:
     """The stream files that come with the product."""
-    return sorted(Path(str(resources.files("etl_assets"))).joinpath("streams").glob("*.yaml"))
+    return declarations.packaged()
 
 
 def load_sources(extra: Path | None = None) -> dict[str, Source]:
@@ -25,33 +23,14 @@ def load_sources(extra: Path | None = None) -> dict[str, Source]:
 
     Raises StreamFileError when a file is wrong or the folder does not exist.
     """
-    sources = {source.source: source for source in map(read_source, packaged_files())}
-    if extra is not None:
-        if not extra.is_dir():
-            raise StreamFileError(f"ETL_SOURCES_DIR: {extra} is not a folder")
-        added: dict[str, Path] = {}
-        for path in sorted([*extra.glob("*.yaml"), *extra.glob("*.yml")]):
-            source = read_source(path)
-            if source.source in added:
-                raise StreamFileError(
-                    f"{path}: source {source.source!r} is also declared by {added[source.source].name}"
-                )
-            added[source.source] = path
-            sources[source.source] = source
-    return dict(sorted(sources.items()))
+    if extra is not None and not extra.is_dir():
+        raise StreamFileError(f"ETL_SOURCES_DIR: {extra} is not a folder")
+    return declarations.declared("source", "", extra, lambda path: [((source := read_source(path)).source, source)])
 
 
 def read_source(path: Path) -> Source:
-    """One stream file, validated. Cached by content: definitions and commands read it repeatedly."""
-    try:
-        return _parsed(path, path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StreamFileError(f"{path}: cannot be read: {error}") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(path: Path, text: str) -> Source:
-    return parse(path, text, Source, begins_with="source", prepare=_with_defaults)
+    """One stream file, validated."""
+    return declarations.read(path, Source, begins_with="source", prepare=_with_defaults)
 
 
 def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:

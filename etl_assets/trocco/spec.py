@@ -4,22 +4,21 @@ Files lie in the folder `trocco` beside the packaged stream files and below `ETL
 What to put here: what may be declared, and what a partition makes of it. What to keep out: how jobs are run.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from etl_assets.errors import StreamFileError
+from etl_assets import declarations
 from etl_assets.spec import Duration, Model, Name, Zone
-from etl_assets.yamlfile import parse
 
 Kind = Literal["transfer", "datamart", "workflow"]
+
+FOLDER = "trocco"
 
 _VARIABLE = re.compile(r"\$[^$\s]+\$")
 _PLACEHOLDER = re.compile(r"\{([a-z_.]+)(?::([^{}]+))?\}")
@@ -242,31 +241,9 @@ def load_jobs(extra: Path | None = None) -> dict[str, Job]:
 
     Raises StreamFileError when a file is wrong.
     """
-    packaged = Path(str(resources.files("etl_assets"))) / "streams"
-    jobs: dict[str, Job] = {}
-    for folder in (packaged, extra) if extra else (packaged,):
-        jobs |= _in_folder(folder / "trocco")
-    return dict(sorted(jobs.items()))
-
-
-def _in_folder(folder: Path) -> dict[str, Job]:
-    jobs: dict[str, Job] = {}
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        for job in read_jobs(path):
-            if job.name in jobs:
-                raise StreamFileError(f"{path}: job {job.name!r} is declared by another file of the folder, too")
-            jobs[job.name] = job
-    return jobs
+    return declarations.declared("job", FOLDER, extra, lambda path: [(job.name, job) for job in read_jobs(path)])
 
 
 def read_jobs(path: Path) -> list[Job]:
     """One file, validated. Raises StreamFileError that names file, job and key."""
-    try:
-        return _parsed(path, path.read_text("utf-8")).jobs
-    except (OSError, UnicodeDecodeError) as error:
-        raise StreamFileError(f"{path}: cannot be read: {error}") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(path: Path, text: str) -> JobFile:
-    return parse(path, text, JobFile, begins_with="jobs")
+    return declarations.read(path, JobFile, begins_with="jobs").jobs

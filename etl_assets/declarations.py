@@ -1,9 +1,13 @@
-"""Strict YAML into a model: whatever is wrong is a `StreamFileError` that names the file, the item and the key.
+"""Declarations in YAML: where the files of each kind lie, and how one is read strictly into a model.
 
-What to put here: reading declarations of any kind. What to keep out: what may be declared.
+Sources are declared in the packaged folder `streams` and in `ETL_SOURCES_DIR`; assets of other layers in folders below
+these that are named after the layer. Whatever is wrong is a `StreamFileError` that names file, item and key.
+What to keep out: what may be declared.
 """
 
-from collections.abc import Callable, Hashable
+import functools
+from collections.abc import Callable, Hashable, Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,17 +17,56 @@ from pydantic import BaseModel, ValidationError
 from etl_assets.errors import StreamFileError
 
 Declared = TypeVar("Declared", bound=BaseModel)
+Item = TypeVar("Item")
 
 
-def parse(
+def packaged(folder: str = "") -> list[Path]:
+    """The files of a folder that come with the product."""
+    return _files(_packaged_root() / folder)
+
+
+def declared(
+    what: str, folder: str, extra: Path | None, items: Callable[[Path], Iterable[tuple[str, Item]]]
+) -> dict[str, Item]:
+    """Every item by name: the packaged ones, and those of `extra`, which replace equal names.
+
+    `items` reads one file. Raises StreamFileError when a file is wrong, or one place declares a name twice.
+    """
+    found: dict[str, Item] = {}
+    for root in (_packaged_root(), extra):
+        own: dict[str, Path] = {}
+        for path in _files(root / folder) if root else ():
+            for name, item in items(path):
+                if name in own:
+                    raise StreamFileError(f"{path}: {what} {name!r} is also declared by {own[name].name}")
+                own[name], found[name] = path, item
+    return dict(sorted(found.items()))
+
+
+def read(
     path: Path,
-    text: str,
     model: type[Declared],
     *,
     begins_with: str,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Declared:
-    """The `model` that `text` declares; `path` names the file in errors, `prepare` may fill in defaults before."""
+    """The `model` that a file declares; `prepare` may fill in defaults before. Raises StreamFileError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StreamFileError(f"{path}: cannot be read: {error}") from None
+    found: Declared = _parsed(path, text, model, begins_with, prepare)
+    return found
+
+
+@functools.lru_cache(maxsize=256)  # by content: definitions and commands read a file repeatedly
+def _parsed(
+    path: Path,
+    text: str,
+    model: type[Declared],
+    begins_with: str,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Declared:
     try:
         tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
@@ -35,6 +78,14 @@ def parse(
     except ValidationError as error:
         problems = "\n  ".join(_problem(tree, dict(item)) for item in error.errors())
         raise StreamFileError(f"{path}:\n  {problems}") from None
+
+
+def _packaged_root() -> Path:
+    return Path(str(resources.files("etl_assets"))) / "streams"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
 
 
 def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
