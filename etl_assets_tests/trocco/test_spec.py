@@ -66,7 +66,7 @@ def test_a_job_of_ones_own_replaces_the_packaged_one(tmp_path: Path) -> None:
     jobs = load_jobs(tmp_path)
     assert (jobs["demo_orders"].definition, jobs["demo_morning"].demo) == (7, True)
     (tmp_path / "trocco/other.yml").write_text("jobs: [{name: demo_orders, kind: transfer, definition: 8}]", "utf-8")
-    with pytest.raises(StreamFileError, match="by another file"):
+    with pytest.raises(StreamFileError, match="also declared by"):
         load_jobs(tmp_path)
 
 
