@@ -4,6 +4,8 @@ import csv
 import io
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from etl_assets.export import Export, Layout, export, load_exports, write
 from etl_assets.sqltext import literal
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
 
+ROOT = Path(__file__).parents[1]
 DAY = date(2026, 1, 5)
 AWKWARD = [
     "two\nlines",
@@ -299,6 +302,30 @@ def test_what_killed_runs_left_is_removed_a_day_later(desk: Desk) -> None:
     os.utime(old, (0, 0))
     desk.texts(["y"])
     assert sorted(path.name for path in folder.iterdir()) == [".tmp-young", "things.csv"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from etl_assets import export
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+root, place = Path(sys.argv[1]), sys.argv[2]
+setattr(*{"spool": (DuckDbWarehouse, "spool"), "sync": (export, "_sync"), "rename": (os, "replace")}[place],
+        lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+declared = export.Export(name="things", description="-", table="shop.things", columns=["n", "v"], sort=["n"])
+export.export(declared, DuckDbWarehouse(root / "warehouse.duckdb", 60, 200), root / "landing", None)
+"""
+
+
+@pytest.mark.parametrize("place", ["spool", "sync", "rename"])
+def test_a_kill_leaves_the_file_from_before_and_a_plain_re_run_writes_the_new_one(desk: Desk, place: str) -> None:
+    file = desk.texts(["before"])
+    before = file.read_bytes()
+    desk.table("n INTEGER, v VARCHAR", [(0, "after")])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(desk.root), place], cwd=ROOT, check=False)
+    assert (done.returncode, file.read_bytes()) == (-9, before)
+    assert [path.name for path in file.parent.iterdir() if not path.name.startswith(".tmp-")] == ["things.csv"]
+    assert by_csv(desk.texts(["after"])) == [["n", "v"], ["0", "after"]]
 
 
 def test_loads_are_not_held_up_while_a_file_is_written(desk: Desk, tmp_path: Path) -> None:
