@@ -627,23 +627,6 @@ def test_the_vendors_limits_are_declared(jst: Lab, tmp_path: Path) -> None:
         assert packaged.source.limits.rates == {"default": [Rate(count=5, seconds=1), Rate(count=100, seconds=60)]}
 
 
-def test_limits_hold_over_two_processes(tmp_path: Path) -> None:
-    def slow(tree: Row) -> None:
-        tree["limits"]["rates"] = {"default": ["5/1s", "10/3s"]}
-
-    with opened(tmp_path, change=slow) as jst:
-        jst.sandbox.change("settings", per_second=5, per_minute=0)
-        lists = ("shops", "warehouses", "logistics_companies")
-        days = [(stream, day(number)) for stream in ("purchases", "skus") for number in (1, 2)]
-        runs = [jst.process(*((stream, None) for stream in lists), *days) for _ in range(2)]
-        assert [code for code, _ in output(*runs)] == [0, 0]
-        sent = [entry["at"] for entry in jst.sandbox.log()]
-        assert len(sent) == 14  # no refused request was repeated
-        # A request may arrive a little earlier or later than planned.
-        assert min(later - earlier for earlier, later in zip(sent, sent[5:], strict=False)) > 0.7
-        assert min(later - earlier for earlier, later in zip(sent, sent[10:], strict=False)) > 2.7
-
-
 # Reconciliation
 
 

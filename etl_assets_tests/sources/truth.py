@@ -6,6 +6,7 @@ Run as a module it is runs in a process of their own: `truth.py SOURCE STREAM[@D
 
 import atexit
 import base64
+import copy
 import functools
 import json
 import os
@@ -295,13 +296,19 @@ def _without_waits(vendor: str) -> Path:
 
 
 def _copy(vendor: str, folder: Path, limits: bool, change: Callable[[Row], None] | None) -> None:
-    (packaged,) = (file for file in packaged_files() if file.stem == vendor)
-    tree = yaml.safe_load(packaged.read_text("utf-8"))
+    tree = copy.deepcopy(_packaged(vendor))
     if not limits:
         tree["limits"]["rates"] = {bucket: ["5000/1s"] for bucket in tree["limits"].get("rates", {})}
     if change:
         change(tree)
     (folder / f"{vendor}.yaml").write_text(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "utf-8")
+
+
+@functools.cache
+def _packaged(vendor: str) -> Row:
+    (file,) = (file for file in packaged_files() if file.stem == vendor)
+    tree: Row = yaml.safe_load(file.read_text("utf-8"))
+    return tree
 
 
 def _at(row: Row, path: str) -> Any:
