@@ -40,7 +40,7 @@ def unlimited(place: Place, clock: Skipping) -> Iterator[Runner]:
         connections=4,
     )
     try:
-        yield Runner(Trocco(client, redact.scrub(reached.base_url)), ledger_of(pipeline), clock, lambda sql: False)
+        yield Runner(Trocco(client, redact.scrub(reached.base_url)), ledger_of(pipeline), clock, lambda sql: False, 10.0)
     finally:
         client.close()
 
