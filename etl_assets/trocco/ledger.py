@@ -4,8 +4,7 @@ One SQLite file below `ETL_DATA_DIR`. A record stands for one trigger of a (job,
 the POST, gets the id right after it, and is never removed. Whoever triggers holds the lock of the definition, which
 the kernel releases when its holder dies: a record without an id that nobody holds is a trigger whose answer is lost.
 
-Several machines need one `ETL_DATA_DIR` on a shared disk with POSIX locks (the journal is one that such disks can
-carry), or all TROCCO assets on one of them.
+It is a matter of one machine: of several, one has to run all TROCCO assets and sensors.
 What to put here: storing and finding. What to keep out: what follows from a record (decide.py).
 """
 

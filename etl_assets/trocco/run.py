@@ -39,7 +39,7 @@ from etl_assets.trocco.spec import Asked, ByNothing, ByNotification, ByProbe, Jo
 log = logging.getLogger(__name__)
 
 SOURCE = "trocco"
-_SWEEP_LOCK_SECONDS = 5.0
+_LOCK_SECONDS, _SWEEP_LOCK_SECONDS = 300.0, 5.0
 _FORGOTTEN_SECONDS = 7 * 86_400.0  # the sensor does not look at a job for longer than this
 _TURN_SECONDS = 30.0
 _OUTAGE_SECONDS = 60.0
@@ -89,7 +89,7 @@ class Runner:
     ledger: Ledger
     clock: Clock
     probe: Callable[[str], bool]
-    lock_seconds: float = 300.0
+    lock_seconds: float
 
     def run(self, request: Request) -> Record:
         """The job's success, after starting it or attaching to it, and waiting for its end.
@@ -376,7 +376,7 @@ def opened(pipeline: Pipeline, *, clock: Clock | None = None, hurried: bool = Fa
             ledger_of(pipeline),
             clock or Clock(),
             lambda sql: _probe(pipeline, sql),
-            **({"lock_seconds": _SWEEP_LOCK_SECONDS} if hurried else {}),
+            _SWEEP_LOCK_SECONDS if hurried else _LOCK_SECONDS,
         )
     finally:
         api.client.close()

@@ -16,8 +16,8 @@ from etl_assets.sandbox.handle import Sandbox
 from etl_assets.trocco.ledger import Ledger
 from etl_assets.trocco.run import Clock, Request, Runner, ledger_of, opened
 from etl_assets.trocco.spec import Job, JobFile
-from etl_assets_tests.orchestration.lab import ROOT
 
+ROOT = Path(__file__).parents[2]
 TRANSFER = {"name": "orders", "kind": "transfer", "definition": 1001, "variables": {"$day$": "{partition.date}"}}
 TRANSFER |= {"partitions": {"start": "2026-01-01"}}
 WORKFLOW = {"name": "morning", "kind": "workflow", "definition": 3002, "partitions": {"start": "2026-01-01"}}

@@ -5,6 +5,7 @@ started, the ambiguity is stated and nothing is started a second time.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -307,11 +308,10 @@ def test_too_many_requests_are_repeated_since_they_start_nothing(place: Place, d
 
 
 def test_a_retry_after_a_refused_connection_starts_the_workflow(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = place.sandbox.env()["TROCCO_BASE_URL"]
     with place.runner() as runner:
-        object.__setattr__(runner.trocco._client, "_base_url", "http://127.0.0.1:1")
-        with pytest.raises(RetryableError, match="refused"):
-            runner.run(Request(job(WORKFLOW), DAY, "run-1", 0.0))
-        object.__setattr__(runner.trocco._client, "_base_url", address)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("TROCCO_BASE_URL", "http://127.0.0.1:1")
+            with place.runner() as refused, pytest.raises(RetryableError, match="refused"):
+                replace(runner, trocco=refused.trocco).run(Request(job(WORKFLOW), DAY, "run-1", 0.0))
         assert runner.run(Request(job(WORKFLOW), DAY, "run-1", 0.0)).outcome == "succeeded"
     assert len(place.accepted()) == 1

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from etl_assets import redact
 from etl_assets.auth import authoriser
 from etl_assets.client import Client
 from etl_assets.errors import RetryableError
@@ -40,7 +39,7 @@ def unlimited(place: Place, clock: Skipping) -> Iterator[Runner]:
         connections=4,
     )
     try:
-        yield Runner(Trocco(client, redact.scrub(reached.base_url)), ledger_of(pipeline), clock, lambda sql: False)
+        yield Runner(Trocco(client, reached.base_url), ledger_of(pipeline), clock, lambda sql: False, 10.0)
     finally:
         client.close()
 
