@@ -57,7 +57,7 @@ def _singular(key: str) -> str:
     return key.removesuffix("es" if key.endswith("shes") else "s")
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """SafeLoader that refuses a key given twice, where YAML would keep the last one silently."""
 
 
