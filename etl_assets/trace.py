@@ -123,12 +123,21 @@ def told(trace: Trace, ui_url: str | None) -> Iterator[tuple[str, str]]:
 def set_aside(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[SetAside]:
     """The quarantined rows with that key; only a whole key finds them."""
     text = "/".join(key[name] for name in stream.key if name in key)
+    sql = f"""
+        SELECT "partition" AS day, reason, run_id FROM ops.quarantine
+        WHERE source = {literal(source.source)} AND stream = {literal(stream.name)} AND record_key = {literal(text)}"""
+    return [SetAside(**row) for row in _selected(pipeline, sql)]
+
+
+def _selected(pipeline: Pipeline, sql: str) -> list[dict[str, Any]]:
+    """The rows of a SELECT. Raises FinalError when the table does not exist."""
     with pipeline.warehouse.reader() as db:
-        found = db.execute(
-            "SELECT partition, reason, run_id FROM ops.quarantine WHERE source = ? AND stream = ? AND record_key = ?",
-            [source.source, stream.name, text],
-        ).fetchall()
-    return [SetAside(*row) for row in found]
+        try:
+            result = db.execute(sql)
+        except duckdb.CatalogException as error:
+            raise FinalError(f"the table does not exist yet: {error}") from None
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def _rows(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[dict[str, Any]]:
@@ -144,17 +153,11 @@ def _rows(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[
             FROM {identifier(source.source)}.{identifier(stream.name)} WHERE {_same(key)} LIMIT {MOST_ROWS + 1})
         SELECT found.*, load.window_start, load.window_end, load.code_version FROM found
         LEFT JOIN (
-            FROM ops.loads WHERE source = {literal(source.source)} AND stream = {literal(stream.name)}
-            QUALIFY row_number() OVER (PARTITION BY run_id, partition ORDER BY loaded_at DESC) = 1) AS load
-        ON load.run_id = found._run_id AND load.partition IS NOT DISTINCT FROM found._partition
-        ORDER BY ALL"""
-    with pipeline.warehouse.reader() as db:
-        try:
-            result = db.execute(sql)
-        except duckdb.CatalogException:
-            raise FinalError(f"{source.source}.{stream.name}: the table does not exist yet") from None
-        names = [column[0] for column in result.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+            SELECT * FROM ops.loads WHERE source = {literal(source.source)} AND stream = {literal(stream.name)}
+            QUALIFY row_number() OVER (PARTITION BY run_id, "partition" ORDER BY loaded_at DESC) = 1) AS load
+        ON load.run_id = found._run_id AND load."partition" IS NOT DISTINCT FROM found._partition
+        ORDER BY {", ".join(map(identifier, stream.key))}"""
+    return _selected(pipeline, sql)
 
 
 def _above(source: Source, stream: Stream) -> dict[str, str]:

@@ -383,7 +383,7 @@ def test_the_run_is_linked_where_the_ui_is_known(shop: Shop, monkeypatch: pytest
         (("shop.orders", "a", "b", "c"), "orders: the key is shop, id; 3 values were given"),
         (("shop.nothing", "1"), "shop has no stream 'nothing'"),
         (("mart.worklog", "1"), "no source 'mart'"),
-        (("tmetric.projects", "1"), "tmetric.projects: the table does not exist yet"),
+        (("tmetric.projects", "1"), "the table does not exist yet: "),
     ],
 )
 def test_a_row_that_is_not_there_is_told(shop: Shop, line: tuple[str, ...], says: str) -> None:
