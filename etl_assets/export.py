@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -37,6 +37,7 @@ _BEGINS_A_FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _SORTED_IN_MEMORY = 20_000  # rows; more are sorted in pieces on disk
 _FETCHED = 2_000
+_ROWS = "rows"
 
 
 def _renamed(value: object) -> object:
@@ -108,8 +109,8 @@ class ExportFile(Model):
 class Warehouse(Protocol):
     """What an export needs of a warehouse."""
 
-    def spool(self, sql: str, file: Path) -> None:
-        """Copy the rows of a SELECT into the table `rows` of a new DuckDB file."""
+    def spool(self, selects: Mapping[str, str], file: Path) -> None:
+        """Copy the rows of each SELECT, in its order, into a table of a new DuckDB file."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def export(declared: Export, warehouse: Warehouse, landing: Path, day: date | No
     target = file_of(declared, landing, day)
     with _workspace(target.parent) as work:
         spool = work / "rows.duckdb"
-        warehouse.spool(declared.select(day), spool)
+        warehouse.spool({_ROWS: declared.select(day)}, spool)
         return write(_table(declared, spool, work), target, declared)
 
 
@@ -204,7 +205,7 @@ class _Spooled:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         with duckdb.connect(str(self._file), read_only=True) as db:
             db.execute("SET TimeZone = 'UTC'")
-            found = db.execute("FROM rows")
+            found = db.execute(f"FROM {_ROWS}")
             yield tuple(column[0] for column in found.description or ())
             while piece := found.fetchmany(_FETCHED):
                 for row in piece:

@@ -330,7 +330,7 @@ def test_a_kill_leaves_the_file_from_before_and_a_plain_re_run_writes_the_new_on
 
 def test_loads_are_not_held_up_while_a_file_is_written(desk: Desk, tmp_path: Path) -> None:
     desk.table("n INTEGER", [[1]])
-    desk.warehouse.spool("FROM shop.things", tmp_path / "spool.duckdb")
+    desk.warehouse.spool({"rows": "FROM shop.things"}, tmp_path / "spool.duckdb")
     with duckdb.connect(str(desk.warehouse.path)) as writer:  # would be locked by an open reader of another process
         writer.execute("INSERT INTO shop.things VALUES (2)")
     with duckdb.connect(str(tmp_path / "spool.duckdb")) as db:
@@ -340,7 +340,7 @@ def test_loads_are_not_held_up_while_a_file_is_written(desk: Desk, tmp_path: Pat
 def test_the_order_of_a_select_is_kept(desk: Desk, tmp_path: Path) -> None:
     with desk.warehouse.writer() as (db, _):
         db.execute("CREATE TABLE numbers AS SELECT hash(i) AS n FROM range(400000) r(i)")
-    desk.warehouse.spool("SELECT n FROM numbers ORDER BY n", tmp_path / "spool.duckdb")
+    desk.warehouse.spool({"rows": "SELECT n FROM numbers ORDER BY n"}, tmp_path / "spool.duckdb")
     with duckdb.connect(str(tmp_path / "spool.duckdb")) as db:
         wrong = "SELECT count(*) FROM (SELECT n < lag(n) OVER (ORDER BY rowid) AS wrong FROM rows) WHERE wrong"
         assert db.execute(wrong).fetchall() == [(0,)]

@@ -1,6 +1,6 @@
 """The rows of a push: out of the warehouse or the clean files, with what is looked up beside them.
 
-Everything is copied into files first, in one short read: the warehouse is free again before the first request
+Everything is copied first, in one short read: the warehouse is free again before the first request
 goes out. What to keep out: what becomes of a row (mapping.py).
 """
 
@@ -23,12 +23,12 @@ _BATCH = 1000
 class Readable(Protocol):
     """A warehouse, as far as a push knows it."""
 
-    def unload(self, selects: Mapping[str, str], folder: Path) -> None:
-        """Write the rows of each SELECT, all as of one moment, to `<name>.parquet` in the folder."""
+    def spool(self, selects: Mapping[str, str], file: Path) -> None:
+        """Copy the rows of each SELECT, all as of one moment, into a table of a new DuckDB file."""
 
 
 def selects(push: Push) -> dict[str, str]:
-    """What is read from the warehouse: by file name, the SELECT."""
+    """What is read from the warehouse: by table of the copy, the SELECT."""
     origin = push.origin
     read = {f"lookup_{name}": f"SELECT * FROM {reference.table}" for name, reference in push.lookups.items()}
     if origin.table:
@@ -38,26 +38,26 @@ def selects(push: Push) -> dict[str, str]:
     return read
 
 
-def records(push: Push, zone: str, *, folder: Path, clean: Path | None, memory_mb: int) -> Iterator[list[Wanted]]:
-    """The records of all rows in the folder's files, in batches; `clean` is the file with the rows if not among them.
+def records(push: Push, zone: str, *, spool: Path, clean: Path | None, memory_mb: int) -> Iterator[list[Wanted]]:
+    """The records of all rows in the copy, in batches; `clean` is the file with the rows if not among them.
 
     Raises FinalError when the rows or a reference table lack a column.
     """
-    rows = _file(clean or folder / f"{_ROWS}.parquet")
-    with duckdb.connect(":memory:") as db:
+    rows = f"read_parquet({literal(str(clean))})" if clean else _ROWS
+    with duckdb.connect(str(spool)) as db:
         db.execute("SET TimeZone = 'UTC'")
         db.execute(f"SET memory_limit = '{memory_mb}MB'")
-        db.execute(f"SET temp_directory = {literal(str(folder))}")
+        db.execute(f"SET temp_directory = {literal(str(spool.parent))}")
         _refuse_missing(db, rows, {*push.key, *(f.column for f in push.fields.values() if f.column)}, "from")
         for name, reference in push.lookups.items():
-            _refuse_missing(db, _lookup(folder, name), {reference.key, reference.value}, f"lookups.{name}")
-        result = db.execute(_sql(push, rows, folder))
+            _refuse_missing(db, _lookup(name), {reference.key, reference.value}, f"lookups.{name}")
+        result = db.execute(_sql(push, rows))
         columns = [(column[0], column[1] == "JSON") for column in result.description or ()]
         while batch := result.fetchmany(_BATCH):
             yield [_record(push, zone, _row(columns, cells)) for cells in batch]
 
 
-def _sql(push: Push, rows: str, folder: Path) -> str:
+def _sql(push: Push, rows: str) -> str:
     """Every row with its record's id, how many rows share that, and per field with a look-up what was found."""
     found, joins = [], []
     for number, field in enumerate(_looked_up(push).values()):
@@ -70,7 +70,7 @@ def _sql(push: Push, rows: str, folder: Path) -> str:
         joins.append(
             f"""LEFT JOIN (SELECT CAST({identifier(reference.key)} AS VARCHAR) AS k, count(*) AS n,
                                   count(DISTINCT {value}) AS d, any_value({value}) AS v
-                           FROM {_lookup(folder, str(field.lookup))} GROUP BY 1) AS {table}
+                           FROM {_lookup(str(field.lookup))} GROUP BY 1) AS {table}
                 ON {table}.k = CAST(r.{identifier(str(field.column))} AS VARCHAR)"""
         )
     return f"""WITH r AS (SELECT *, {_record_id(push)} AS _record_id FROM {rows})
@@ -108,15 +108,11 @@ def _looked_up(push: Push) -> dict[str, TargetField]:
     return {path: field for path, field in push.fields.items() if field.lookup}
 
 
-def _refuse_missing(db: duckdb.DuckDBPyConnection, file: str, needed: set[str], where: str) -> None:
-    present = {name for name, *_ in db.execute(f"DESCRIBE FROM {file}").fetchall()}
+def _refuse_missing(db: duckdb.DuckDBPyConnection, table: str, needed: set[str], where: str) -> None:
+    present = {name for name, *_ in db.execute(f"DESCRIBE FROM {table}").fetchall()}
     if missing := sorted(needed - present):
         raise FinalError(f"{where}: there is no column {missing[0]!r}; there are: {', '.join(sorted(present))}")
 
 
-def _lookup(folder: Path, name: str) -> str:
-    return _file(folder / f"lookup_{name}.parquet")
-
-
-def _file(path: Path) -> str:
-    return f"read_parquet({literal(str(path))})"
+def _lookup(name: str) -> str:
+    return identifier(f"lookup_{name}")

@@ -116,12 +116,13 @@ def _wanted(pipeline: Pipeline, target: Target, declared: Push) -> Iterator[list
     folder = settings.data_dir / "push" / f"{target.name}.{declared.name}.rows"
     shutil.rmtree(folder, ignore_errors=True)  # of a killed run
     folder.mkdir(parents=True)
+    spool = folder / "rows.duckdb"
     try:
         warehouse: Readable = pipeline.warehouse
         if read := selects(declared):
-            warehouse.unload(read, folder)
+            warehouse.spool(read, spool)
         clean, memory_mb = _clean(pipeline, declared), settings.duckdb_memory_mb
-        yield from records(declared, target.timezone, folder=folder, clean=clean, memory_mb=memory_mb)
+        yield from records(declared, target.timezone, spool=spool, clean=clean, memory_mb=memory_mb)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

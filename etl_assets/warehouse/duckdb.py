@@ -171,38 +171,24 @@ class DuckDbWarehouse:
             shown = [header, *sample.fetchall()]
         return Built(str(self.path), rows, shown)
 
-    def spool(self, sql: str, file: Path) -> None:
-        """Copy the rows of a SELECT, in its order, into the table `rows` of a new DuckDB file.
+    def spool(self, selects: Mapping[str, str], file: Path) -> None:
+        """Copy the rows of each SELECT, in its order and all as of one moment, into a table of a new DuckDB file.
 
-        There they can be read for as long as it takes, without holding up loads.
-
-        Raises FinalError when the warehouse cannot answer the SELECT, LandingError when the disk is full.
+        There they can be read for as long as it takes, without holding up loads. Raises FinalError when there is no
+        warehouse or it cannot answer a SELECT, LandingError when the file cannot be written.
         """
         with self.reader() as db:
             try:
                 db.execute(f"ATTACH {literal(str(file))} AS spool (READ_WRITE)")
-                db.execute(f"CREATE TABLE spool.rows AS {sql}")
+                db.execute("BEGIN")
+                for name, select in selects.items():
+                    db.execute(f"CREATE TABLE spool.{identifier(name)} AS {select}")
+                db.execute("COMMIT")
                 db.execute("DETACH spool")
             except duckdb.IOException as error:
                 raise LandingError(f"{file}: cannot be written: {error}") from None
             except duckdb.Error as error:
-                raise FinalError(f"the SELECT cannot be answered: {error}") from None
-
-    def unload(self, selects: Mapping[str, str], folder: Path) -> None:
-        """Write the rows of each SELECT, all as of one moment, to `<name>.parquet` in the folder.
-
-        Raises FinalError when there is no warehouse, or a SELECT reads what is not there.
-        """
-        with self.reader() as db:
-            db.execute("BEGIN")
-            for name, select in selects.items():
-                file = literal(str(folder / f"{name}.parquet"))
-                try:
-                    db.execute(f"COPY ({select}\n) TO {file} (FORMAT parquet)")
-                except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
-                    raise FinalError(f"{self.path}: cannot be read: {error}") from None
-                except duckdb.IOException as error:
-                    raise LandingError(f"{folder}: cannot be written: {error}") from None
+                raise FinalError(f"{self.path}: the SELECT cannot be answered: {error}") from None
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
