@@ -459,20 +459,20 @@ class Query(Model):
     ranges: dict[ColumnName, Range] = Field(
         default_factory=dict, description="`column: parameters`, for < > BETWEEN; the window needs none."
     )
-    into: str = Field("", description="Path of the list in the JSON body to which `condition` is added.")
+    into: str = Field(default="", description="Path of the list in the JSON body to which `condition` is added.")
     condition: dict[str, Any] = Field(
         default_factory=dict, description="An entry of that list, with `{name}` and `{values}` of an `eq`."
     )
     row: dict[ColumnName, UrlPath] = Field(
         default_factory=dict, description="`column: path` of the request for the one row with that value."
     )
-    sort: Sort | None = Field(None, description="Orders that the API can give.")
-    count: Count | None = Field(None, description="How the API counts rows.")
+    sort: Sort | None = Field(default=None, description="Orders that the API can give.")
+    count: Count | None = Field(default=None, description="How the API counts rows.")
     closed: dict[ColumnName, str] = Field(
         default_factory=dict, description="`column: stream.column` that lists all values; never empty in a row."
     )
     window: Literal["required", "optional"] = Field(
-        "required", description="Whether the API can be asked without `{since}` and `{until}`."
+        default="required", description="Whether the API can be asked without `{since}` and `{until}`."
     )
 
 
@@ -505,7 +505,9 @@ class Stream(Model):
     each: Each | None = Field(None, description="Fan-out over the rows of a parent stream.")
     paging: Paging = Field(default_factory=OnePage, description="How a long list is read.")
     errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers.")
-    query: Query = Field(default=Query(sort=None, count=None, window="required"), description="What SQL may ask of the API.")
+    query: Query = Field(
+        default=Query(sort=None, count=None, window="required"), description="What SQL may ask of the API."
+    )
     bucket: str = Field("default", description="Rate bucket of `limits.rates`.")
     window: WindowSpec | None = Field(None, description="Daily partitions; without it the stream is a snapshot.")
     load: Literal["replace", "merge", "snapshot"] | None = Field(
