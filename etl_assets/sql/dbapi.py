@@ -187,7 +187,7 @@ class Cursor:
         self._start(sql, parameters, dry=True)
         assert self._running is not None
         running = self._running
-        running.reading(lambda db: db.fetchall())
+        running.rows(lambda db: db.fetchall())
         self.plan = Plan.of(running.statement, self._engine.options.zone)
         running.close()
         self._running = None
@@ -235,8 +235,7 @@ class Cursor:
     def cancel(self) -> None:
         """Stop the statement at its next request; may be called from another thread."""
         if self._running is not None:
-            self._running.statement.cancel()
-            self._running.db.interrupt()
+            self._running.interrupt()
 
     def setinputsizes(self, sizes: Sequence[Any]) -> None:
         """Nothing, as PEP 249 permits."""
@@ -292,7 +291,7 @@ class Cursor:
                 return read(_Nothing())
             raise ProgrammingError("no statement was executed")
         try:
-            return self._running.reading(read)
+            return self._running.rows(read)
         finally:
             self.plan = Plan.of(self._running.statement, self._engine.options.zone)
 

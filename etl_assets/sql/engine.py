@@ -8,8 +8,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -57,43 +57,72 @@ class Options:
     hints: bool = True
 
 
-@dataclass
 class Running:
-    """A statement that is being read: its state, and the connection with the rows still to come."""
+    """A statement that is ready: bound, and run when its first rows are read. Errors are those of DB-API."""
 
-    statement: Statement
-    spelled: Spelled
-    catalog: Catalog
-    db: duckdb.DuckDBPyConnection
-    closing: ExitStack = field(default_factory=ExitStack)
+    def __init__(self, statement: Statement, spelled: Spelled, catalog: Catalog) -> None:
+        self.statement = statement
+        self.spelled = spelled
+        self.closing = ExitStack()
+        self._catalog = catalog
+        self._values: Mapping[str, Any] = {}
+        self._sql = ""
+        self._db: duckdb.DuckDBPyConnection | None = None
+        self._relation: Any = None
+        self._executed = False
+
+    def ready(self, db: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> None:
+        """Bind the text."""
+        self._db, self._sql, self._values = db, sql, values
+        self._relation = db.sql(sql, params=dict(values) or None)
 
     def columns(self) -> list[tuple[str, str]]:
         """(name, DuckDB type) of the result, the names as the statement spells them."""
-        return [
-            (names.restored(name, self.spelled.spelling), str(kind)) for name, kind, *_ in self.db.description or ()
-        ]
+        if self._relation is None:
+            return []
+        named = zip(self._relation.columns, self._relation.types, strict=True)
+        return [(names.restored(name, self.spelled.spelling), str(kind)) for name, kind in named]
 
-    def reading(self, read: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
-        """What `read` gets of the rows. Raises errors of DB-API."""
-        return translated(lambda: read(self.db), self.statement, self.catalog, self.spelled.tables)
+    def rows(self, read: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
+        """What `read` gets of the rows still to come."""
+        return self._translated(lambda: read(self._run()))
 
     def arrow(self, rows: int) -> pa.RecordBatchReader:
-        """The rows still to come as Arrow batches of about that many rows."""
-        reader = self.reading(lambda db: db.to_arrow_reader(rows))
-        schema = pa.schema(
-            [field.with_name(name) for field, (name, _) in zip(reader.schema, self.columns(), strict=True)]
-        )
+        """The rows as Arrow batches of about that many. Raises InterfaceError once rows were read otherwise."""
+        if self._executed:
+            raise errors.InterfaceError("rows were already read: fetch Arrow batches right after execute()")
+        self._executed = True
+        reader = self._translated(lambda: self._relation.to_arrow_reader(rows))
+        columns = [field.with_name(name) for field, (name, _) in zip(reader.schema, self.columns(), strict=True)]
+        schema = pa.schema(columns)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            while (batch := self.reading(lambda _: next(reader, None))) is not None:
+            while (batch := self._translated(lambda: next(reader, None))) is not None:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
+    def interrupt(self) -> None:
+        """Stop at the next request, and what the engine is doing."""
+        self.statement.cancel()
+        if self._db is not None:
+            self._db.interrupt()
+
     def close(self) -> None:
         """Let go of the rows that were not read."""
         self.statement.cancel()
+        self._relation = None
         self.closing.close()
+
+    def _run(self) -> duckdb.DuckDBPyConnection:
+        assert self._db is not None
+        if not self._executed:
+            self._executed = True
+            self._db.execute(self._sql, dict(self._values) or None)
+        return self._db
+
+    def _translated(self, work: Callable[[], Any]) -> Any:
+        return translated(work, self.statement, self._catalog, self.spelled.tables)
 
 
 class Engine:
@@ -152,7 +181,7 @@ class Engine:
         statement = Statement(self.api, datetime.now(UTC), limits, dry=dry, progress=progress, cache=self._cache.copy())
         statement.messages += [(errors.Warning, text) for text in spelled.warnings]
         started(statement)
-        running = Running(statement, spelled, self.catalog, self._db)
+        running = Running(statement, spelled, self.catalog)
         try:
             translated(lambda: self._start(running, parameters), statement, self.catalog, spelled.tables)
         except BaseException:
@@ -162,11 +191,8 @@ class Engine:
 
     def _start(self, running: Running, parameters: Sequence[Any]) -> None:
         spelled, statement = running.spelled, running.statement
-        if self.options.offline:
-            running.db = running.closing.enter_context(self._warehouse())
-        else:
-            running.db = running.closing.enter_context(self._db.cursor())
-        db = running.db
+        opened = self._warehouse() if self.options.offline else closing(self._db.cursor())
+        db = running.closing.enter_context(opened)
         if self.options.home:
             db.execute(f"SET search_path = {literal(self.options.home)}")
         else:
@@ -177,14 +203,16 @@ class Engine:
         if not self.options.offline:
             for table in spelled.tables:
                 db.register(table.scan_name, ApiTable(table, table.scan_name, statement, self._typing))
-            sql = self._hinted(running, parameters, values)
-        db.execute(sql, values or None)
+            sql = self._hinted(running, db, parameters, values)
+        running.ready(db, sql, values)
         if self.options.cache_seconds:
             running.closing.callback(lambda: self._cache.keep(statement.cache))
 
-    def _hinted(self, running: Running, parameters: Sequence[Any], values: Mapping[str, Any]) -> str:
+    def _hinted(
+        self, running: Running, db: duckdb.DuckDBPyConnection, parameters: Sequence[Any], values: Mapping[str, Any]
+    ) -> str:
         """What the text and the plan say goes into the statement; the text to run."""
-        spelled, statement, db = running.spelled, running.statement, running.db
+        spelled, statement = running.spelled, running.statement
         plan = _plan(db, spelled.sql, values)
         operators = list(_operators(plan))
         statement.limited = bool(_LIMITS & set(operators))

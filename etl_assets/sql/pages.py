@@ -355,6 +355,7 @@ class Typist:
     def __init__(self, table: Table, columns: Sequence[str], db: duckdb.DuckDBPyConnection) -> None:
         self._table = table
         self._db = db
+        self._relation: Any = None
         self._columns = list(columns)
         self._stream = table.stream if table.stream.transform else narrowed(table.stream, columns)
         self._reading = time_reading(table.stream, plain_values(table.source))
@@ -383,30 +384,23 @@ class Typist:
         )
 
     def _typed(self, received: pa.Table, records: str) -> tuple[pa.RecordBatch, list[str]]:
-        rows = typed_rows(self._table.source, self._stream, records, self._reading)
         self._db.register("received", received)
-        try:
-            if self._stream.transform:
-                columns = ", ".join(identifier(name) for name, _ in self._stream.table_columns())
-                table = self._all(f"SELECT {columns}, _extra, CAST(_page AS BIGINT) AS _page, _reason FROM ({rows})")
-                reasons = table.column("_reason")
-                changed = transformed(self._db, self._stream, table.drop_columns(["_reason"]))
-                table = changed.append_column("_reason", reasons)
-            else:
-                table = self._all(f"SELECT {self._selected()}, _reason FROM ({rows})")
-        finally:
-            self._db.unregister("received")
-        said = table.column("_reason")
-        misfits = [] if said.null_count == len(said) else [text for text in said.to_pylist() if text]
+        if self._relation is None:  # bound once; it reads what is registered when it is run
+            rows = typed_rows(self._table.source, self._stream, records, self._reading)
+            self._relation = self._db.sql(f"SELECT {self._selected()}, _reason FROM ({rows})")
+        table = self._relation.to_arrow_table()
+        reasons = table.column("_reason")
+        misfits = [] if reasons.null_count == len(reasons) else [text for text in reasons.to_pylist() if text]
+        if self._stream.transform:
+            table = transformed(self._db, self._stream, table.drop_columns(["_reason"]))
         chosen = table.select(self._columns).cast(self._schema).combine_chunks()
         batches = chosen.to_batches()
         return (batches[0] if batches else pa.RecordBatch.from_pylist([], schema=self._schema)), misfits
 
-    def _all(self, sql: str) -> pa.Table:
-        reader: pa.RecordBatchReader = self._db.execute(sql).to_arrow_reader(_ROWS_AT_ONCE)
-        return reader.read_all()
-
     def _selected(self) -> str:
+        if self._stream.transform:  # it is given all of them
+            columns = ", ".join(identifier(name) for name, _ in self._stream.table_columns())
+            return f"{columns}, _extra, CAST(_page AS BIGINT) AS _page"
         return ", ".join(
             f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
             if self._table.types[name] == "JSON"
