@@ -28,7 +28,7 @@ from etl_assets.sql.statement import ScanLog, Statement
 from etl_assets.sql.tables import ROW, Table
 from etl_assets.sqltext import identifier
 
-_MOST_PAGES_AT_ONCE = 16
+_PAGES_AT_FIRST, _PAGES_AT_ONCE = 8, 16
 _ROWS_AT_ONCE = 65_536
 _LEAST_PAGES_WORTH_COUNTING = 3
 _WORDS = re.compile(r"\w+")
@@ -185,15 +185,15 @@ class Reader:
         return list(found.values())
 
     def _grouped(self, pages: Iterator[Page]) -> Iterator[list[Page]]:
-        """Pages to be typed together: one by one where few rows may be wanted, else more and more."""
+        """Pages to be typed together, for that costs little more than one: one by one where few rows may be wanted."""
         group: list[Page] = []
-        most = 1
+        most = 1 if self.statement.limited else _PAGES_AT_FIRST
         for page in pages:
             group.append(page)
             if len(group) >= most:
                 yield group
                 group = []
-                most = 1 if self.statement.limited else min(most * 2, _MOST_PAGES_AT_ONCE)
+                most = 1 if self.statement.limited else _PAGES_AT_ONCE
         if group:
             yield group
 
