@@ -12,11 +12,16 @@ from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
 from etl_assets.schema import schema_text
 from etl_assets.spec import Source
+from etl_assets.sql.cli import explain, sql
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """SaaS APIs as trustworthy warehouse tables."""
+
+
+main.add_command(sql)
+main.add_command(explain)
 
 
 @main.command()

@@ -23,7 +23,7 @@ from etl_assets.sql.errors import (
     NotSupportedError,
     OperationalError,
     ProgrammingError,
-    Warning,
+    Warning,  # noqa: A004 - the name that PEP 249 gives
 )
 from etl_assets.sql.explain import Plan
 from etl_assets.sql.statement import Progress
@@ -67,8 +67,10 @@ class TypeObject:
 
 STRING = TypeObject("VARCHAR", "JSON", "UUID", "ENUM")
 BINARY = TypeObject("BLOB")
-NUMBER = TypeObject("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT", "UTINYINT", "HUGEINT",
-                    "DOUBLE", "FLOAT", "DECIMAL", "BOOLEAN")  # fmt: skip
+NUMBER = TypeObject(
+    "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT", "UTINYINT", "HUGEINT", "DOUBLE",
+    "FLOAT", "DECIMAL", "BOOLEAN",
+)  # fmt: skip
 DATETIME = TypeObject("DATE", "TIME", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "INTERVAL")
 ROWID = TypeObject()
 
@@ -167,6 +169,7 @@ class Cursor:
         self._engine = engine
         self._running: Running | None = None
         self._arrow: Iterator[tuple[Any, ...]] | None = None
+        self._told = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "Cursor":
         """Run a statement with `?` for each of the parameters. `EXPLAIN SELECT …` gives the plan as rows."""
@@ -264,7 +267,7 @@ class Cursor:
         if self.closed:
             raise InterfaceError("the cursor is closed")
         self._drop()
-        self.plan, self.description, self.rowcount = None, None, -1
+        self.plan, self.description, self.rowcount, self._told = None, None, -1, 0
         if isinstance(parameters, Mapping):
             raise ProgrammingError("parameters are a sequence: paramstyle is qmark")
         limits = replace(self._engine.options.limits, requests=self.max_requests, rows=self.max_rows)
@@ -277,9 +280,7 @@ class Cursor:
             for statement in made:
                 self.messages = statement.messages
                 self.plan = Plan.of(statement, self._engine.options.zone)
-        for kind, text in self.messages:
-            if kind is Warning:
-                warnings.warn(str(text), UserWarning, stacklevel=3)
+        self._warn()
 
     def _show(self, plan: Plan) -> None:
         self.description = [("plan", "VARCHAR", None, None, None, None, None)]
@@ -294,6 +295,13 @@ class Cursor:
             return self._running.rows(read)
         finally:
             self.plan = Plan.of(self._running.statement, self._engine.options.zone)
+            self._warn()
+
+    def _warn(self) -> None:
+        """Tell what was not told before."""
+        told, self._told = self._told, len(self.messages)
+        for _, text in self.messages[told:]:
+            warnings.warn(str(text), UserWarning, stacklevel=4)
 
     def _ended(self) -> None:
         """All rows are read: what the statement held is free, the warehouse file among it."""

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class Options:
     zone: str = "UTC"
     offline: bool = False
     dialect: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     cache_seconds: float = 0.0
     hints: bool = True
 
@@ -384,24 +384,27 @@ def translated(work: Callable[[], Any], statement: Statement, catalog: Catalog, 
     """What `work` gives. Errors become those of DB-API, without secrets, and say what may have been meant."""
     try:
         return work()
-    except errors.Error:
-        raise
+    except errors.Error as error:
+        problem: errors.Error = error
     except EtlError as error:
-        raise _of_source(error) from None
+        problem = errors.OperationalError(redact.scrub(str(error)))
     except duckdb.Error as error:
-        if isinstance(statement.error, errors.Error):
-            raise statement.error from None
-        if isinstance(statement.error, EtlError):
-            raise _of_source(statement.error) from None
-        if statement.error is not None:
-            raise errors.InternalError(redact.scrub(f"{type(statement.error).__name__}: {statement.error}")) from None
-        kind = next((found for known, found in _ERRORS.items() if isinstance(error, known)), errors.DatabaseError)
-        raise kind(redact.scrub(_with_suggestion(str(error), catalog, tables))) from None
+        problem = _problem(error, statement.error, catalog, tables)
+    raise problem  # out here, where the engine's error is not its context: that carries texts that nobody scrubbed
 
 
-def _of_source(error: EtlError) -> errors.Error:
-    kind = errors.OperationalError
-    return kind(redact.scrub(str(error)))
+def _problem(
+    error: duckdb.Error, cause: BaseException | None, catalog: Catalog, tables: Sequence[Table]
+) -> errors.Error:
+    """DuckDB's error, or what stopped the scan that it tells of."""
+    if isinstance(cause, errors.Error):
+        return cause
+    if isinstance(cause, EtlError):
+        return errors.OperationalError(redact.scrub(str(cause)))
+    if cause is not None:
+        return errors.InternalError(redact.scrub(f"{type(cause).__name__}: {cause}"))
+    kind = next((found for known, found in _ERRORS.items() if isinstance(error, known)), errors.DatabaseError)
+    return kind(redact.scrub(_with_suggestion(str(error), catalog, tables)))
 
 
 def _with_suggestion(text: str, catalog: Catalog, tables: Sequence[Table]) -> str:
@@ -409,7 +412,7 @@ def _with_suggestion(text: str, catalog: Catalog, tables: Sequence[Table]) -> st
     if found := _NO_TABLE.search(text):
         alike = catalog.alike(found[1])
     elif found := _NO_COLUMN.search(text):
-        alike = columns_alike(found[1], tables)
+        alike = columns_alike(found[1] or found[2], tables)
     else:
         return text
     first = text.splitlines()[0]

@@ -4,6 +4,7 @@
 token by token, so that nothing else about the statement is.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,7 +88,7 @@ def _own_names(tree: exp.Expr | None, tokens: Sequence[Token], names: Mapping[st
     if tree is None:
         return {
             token.text.lower()
-            for before, token in zip(tokens, tokens[1:], strict=False)
+            for before, token in itertools.pairwise(tokens)
             if before.token_type == TokenType.ALIAS and token.text.lower() != names.get(squashed(token.text))
         }
     own = set()
@@ -102,7 +103,7 @@ def _own_names(tree: exp.Expr | None, tokens: Sequence[Token], names: Mapping[st
 
 def _rewritten(sql: str, tokens: Sequence[Token], names: Mapping[str, str], own: set[str]) -> tuple[str, int]:
     parts, at, parameters = [], 0, 0
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, after in zip(tokens, [*tokens[1:], None], strict=False):
         new = None
         if token.token_type == TokenType.PLACEHOLDER and token.text == "?":
             parameters += 1

@@ -159,7 +159,7 @@ class Reader:
         if certain > self.statement.limits.fan_out:
             refuse_fan_out(request.table, certain, self.statement.limits.fan_out)
         return [
-            (Asking(one.stream, {**one.values, **values}), stamp)
+            (replace(one, values={**one.values, **values}), stamp)
             for values, stamp in fan_out(api, request.table.stream, parents)
             for one in asked
         ]
@@ -316,7 +316,10 @@ def example(table: Table) -> str:
 
 def _asked(api: Api, asking: Asking, stamp: Mapping[str, Any]) -> Iterator[Page]:
     try:
-        yield from ask(api, asking.stream, asking.values, stamp)
+        for page in ask(api, asking.stream, asking.values, stamp):
+            yield page
+            if asking.short:
+                return
     except ApiError as error:
         # One row asked for by its key, and there is none.
         if not (asking.stream.one and error.status == 404 and any(name.startswith("where.") for name in asking.values)):

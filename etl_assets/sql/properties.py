@@ -1,7 +1,7 @@
 """Connection properties: `ApiKey=…;Url=https://yourspace.backlog.com;`, keywords and the environment as one.
 
-Names count without case, spaces and underscores. What is no property of the connection is a setting of a source: `ApiKey`
-for BACKLOG_API_KEY, `Url` for BACKLOG_BASE_URL; with several sources `Backlog.ApiKey` or the variable's own name.
+Names count without case, spaces and underscores. What is no property of the connection is a setting of a source:
+`ApiKey` for BACKLOG_API_KEY, `Url` for BACKLOG_BASE_URL; with several sources `Backlog.ApiKey` or the variable's name.
 """
 
 from collections.abc import Iterator, Mapping

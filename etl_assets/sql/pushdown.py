@@ -296,10 +296,14 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 
 @dataclass(frozen=True)
 class Asking:
-    """A stream as it is asked for a request, and the values of its placeholders: one sequence of pages."""
+    """A stream as it is asked for a request, and the values of its placeholders: one sequence of pages.
+
+    `short` says that all rows stand on the first page: no more keys are asked for than it has room for.
+    """
 
     stream: Stream
     values: Mapping[str, Any]
+    short: bool = False
 
 
 def askings(request: Request) -> list[Asking]:
@@ -312,10 +316,15 @@ def askings(request: Request) -> list[Asking]:
         return [_one_row(stream, name, value) for value in listed]
     asked = overlaid(stream, request)
     return [
-        Asking(asked, {**times, **_ranges(stream, request), **part})
+        Asking(asked, {**times, **_ranges(stream, request), **part}, _is_short(stream, part))
         for part in _parts(stream, request.values)
         for times in _windows(request)
     ]
+
+
+def _is_short(stream: Stream, part: Mapping[str, Any]) -> bool:
+    keys = part.get(f"where.{stream.key[0]}") if len(stream.key) == 1 else None
+    return isinstance(keys, list) and len(keys) <= (getattr(stream.paging, "size", None) or 0)
 
 
 def overlaid(stream: Stream, request: Request) -> Stream:

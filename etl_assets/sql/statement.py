@@ -14,7 +14,8 @@ from etl_assets.extract import Api
 from etl_assets.messages import Answer, Request, Sender
 from etl_assets.paginate import Page
 from etl_assets.spec import Source
-from etl_assets.sql.errors import OperationalError, Warning
+from etl_assets.sql import errors
+from etl_assets.sql.errors import OperationalError
 from etl_assets.sql.pushdown import Sorted, Wanted
 
 Progress = Callable[["ScanLog"], None]
@@ -193,9 +194,9 @@ class Statement:
         with self._lock:
             seen = self._misfits[table] = self._misfits.get(table, 0) + 1
             if seen <= _MISFITS_SHOWN:
-                self.messages.append((Warning, f"{table}: {reason}; the value is NULL"))
+                self.messages.append((errors.Warning, f"{table}: {reason}; the value is NULL"))
             elif seen == _MISFITS_SHOWN + 1:
-                self.messages.append((Warning, f"{table}: further values do not fit their columns"))
+                self.messages.append((errors.Warning, f"{table}: further values do not fit their columns"))
 
 
 class Metered:

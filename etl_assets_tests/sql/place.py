@@ -1,6 +1,6 @@
-"""SQL against the simulators: connections in a data folder of one's own, requests counted, and the same data in full."""
+"""SQL against the simulators: connections in data folders of their own, requests counted, the same data in full."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,11 @@ class Place:
 def place(vendor: str, folder: Path, *, sandbox: Sandbox | None = None, **given: Any) -> Iterator[Place]:
     """A connection to one simulator, without the waits of the vendor's rates; `given` are its properties."""
     change = given.pop("change", None)
-    with lab(vendor, folder, sandbox=sandbox, change=change, days=given.pop("days", 3)) as ready:
-        with sql.connect(source=vendor, **given) as connection:
-            yield Place(ready, connection)
+    with (
+        lab(vendor, folder, sandbox=sandbox, change=change, days=given.pop("days", 3)) as ready,
+        sql.connect(source=vendor, **given) as connection,
+    ):
+        yield Place(ready, connection)
 
 
 def in_full(connection: Connection, tables: Sequence[str], zone: str) -> duckdb.DuckDBPyConnection:
@@ -51,7 +53,7 @@ def in_full(connection: Connection, tables: Sequence[str], zone: str) -> duckdb.
     db = duckdb.connect(":memory:")
     db.execute(f"SET TimeZone = '{zone}'")
     for name in tables:
-        schema, _, table = name.partition(".")
+        schema = name.partition(".")[0]
         cursor = connection.execute(f"SELECT * FROM {name}")
         kinds = {column: kind for column, kind, *_ in cursor.description or ()}
         db.register("whole", cursor.fetch_arrow_table())
@@ -73,6 +75,3 @@ def same(found: Sequence[Sequence[Any]], wanted: Sequence[Sequence[Any]], *, ord
 def _plain(value: Any) -> Any:
     """Floats to 12 digits: sums of them depend on the order of rows."""
     return f"{value:.12g}" if isinstance(value, float) else value
-
-
-Properties = Mapping[str, Any]

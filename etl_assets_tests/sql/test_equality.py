@@ -1,7 +1,6 @@
 """What SQL reads from an API equals what the assets load from it, for every stream of every source."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from etl_assets_tests.sources.truth import Row, day
 from etl_assets_tests.sql.place import Place, place, same
 
 DAYS = [day(number) for number in (1, 2, 3)]
-
 
 
 @pytest.fixture(scope="module", params=sorted(load_sources()))

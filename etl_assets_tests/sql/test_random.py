@@ -25,7 +25,8 @@ STATEMENTS = 250
 
 Statement = tuple[str, list[Any], bool]
 NUMBERS = {
-    "queue_id": (0, 6), "status_id": (0, 5), "agent_id": (9, 19), "parent_id": (0, 30), "priority": (-1, 5), "id": (-2, 80),
+    "queue_id": (0, 6), "status_id": (0, 5), "agent_id": (9, 19), "parent_id": (0, 30), "priority": (-1, 5),
+    "id": (-2, 80),
 }  # fmt: skip
 TEXTS = {
     "title": ["Printer", "printer", "it''s broken", "", "日本語 %", "none"],
@@ -98,11 +99,15 @@ class Maker:
             first, second = sorted([self.random.randint(1, 20), self.random.randint(1, 20)])
             return f"{self.name('opened', alias)} BETWEEN '2026-01-{first:02}' AND '2026-01-{second:02}'"
         if kind == 11:
-            return f"{self.name('title', alias)} {self.pick('LIKE', 'NOT LIKE')} '{self.pick('P%', '%r', '%''%')}'"
+            return f"{self.name('title', alias)} {self.pick('LIKE', 'NOT LIKE')} '{self.pick('P%', '%r', '%%')}'"
         if kind == 12:
             prefix = f"{alias}." if alias else ""
             return self.pick(f"{prefix}urgent", f"NOT {prefix}urgent", f"{prefix}hours > 2.5", f"{prefix}fee = 12.04")
-        return self.pick("1 = 1", f"{name} + 1 = {self.value(*bounds)}", f"date_trunc('day', {self.name('changed', alias)}) = '2026-01-06'")
+        return self.pick(
+            "1 = 1",
+            f"{name} + 1 = {self.value(*bounds)}",
+            f"date_trunc('day', {self.name('changed', alias)}) = '2026-01-06'",
+        )
 
     def moment(self) -> str:
         return f"2026-01-{self.random.randint(4, 11):02} {self.random.randint(0, 23):02}:{self.pick('00:00', '30:01')}"
@@ -161,13 +166,23 @@ class Maker:
 
     def left(self) -> tuple[str, bool]:
         on = self.pick("", f" AND {self.condition('t')}", " AND q.id > 1")
-        where = self.pick("", "WHERE q.team = 'East'", "WHERE t.id IS NULL", "WHERE q.id = 2 AND t.status_id = 2", f"WHERE {self.condition('t')}")
+        where = self.pick(
+            "",
+            "WHERE q.team = 'East'",
+            "WHERE t.id IS NULL",
+            "WHERE q.id = 2 AND t.status_id = 2",
+            f"WHERE {self.condition('t')}",
+        )
         return f"SELECT q.id, t.id, t.title FROM queues q LEFT JOIN tickets t ON t.queue_id = q.id{on} {where}", False
 
     def outer(self) -> tuple[str, bool]:
         kind = self.pick("FULL", "RIGHT")
         where = self.pick("", f"WHERE {self.condition('t')}")
-        return f"SELECT m.id, m.queue_id, t.id FROM tickets t {kind} JOIN members m ON t.agent_id = m.id AND t.queue_id = m.queue_id {where}", False
+        return (
+            f"SELECT m.id, m.queue_id, t.id FROM tickets t {kind} JOIN members m "
+            f"ON t.agent_id = m.id AND t.queue_id = m.queue_id {where}",
+            False,
+        )
 
     def itself(self) -> tuple[str, bool]:
         kind = self.pick("JOIN", "LEFT JOIN")
@@ -179,8 +194,13 @@ class Maker:
         return f"SELECT q.id, q.name FROM queues q WHERE {self.pick('', 'NOT ')}EXISTS ({inner})", False
 
     def among(self) -> tuple[str, bool]:
-        inner = f"SELECT queue_id FROM members WHERE level {self.pick('= 1', '> 1', 'IS NULL')} AND id < {self.value(11, 17)}"
-        return f"SELECT id, title FROM tickets WHERE queue_id {self.pick('IN', 'NOT IN')} ({inner}) AND {self.condition()}", False
+        level = self.pick("= 1", "> 1", "IS NULL")
+        inner = f"SELECT queue_id FROM members WHERE level {level} AND id < {self.value(11, 17)}"
+        return (
+            f"SELECT id, title FROM tickets "
+            f"WHERE queue_id {self.pick('IN', 'NOT IN')} ({inner}) AND {self.condition()}",
+            False,
+        )
 
     def twice(self) -> tuple[str, bool]:
         cte = f"WITH few AS (SELECT * FROM tickets WHERE {self.tree()})"
@@ -189,10 +209,15 @@ class Maker:
     def union(self) -> tuple[str, bool]:
         kind = self.pick("UNION", "UNION ALL", "EXCEPT", "INTERSECT")
         left = f"SELECT id, queue_id FROM tickets WHERE {self.tree()}"
-        return f"{left} {kind} SELECT id, queue_id FROM {self.pick('tickets', 'members')} WHERE id <= {self.value(5, 40)}", False
+        return (
+            f"{left} {kind} SELECT id, queue_id FROM {self.pick('tickets', 'members')} WHERE id <= {self.value(5, 40)}",
+            False,
+        )
 
     def window(self) -> tuple[str, bool]:
-        over = self.pick("PARTITION BY status_id ORDER BY id", "ORDER BY changed", "PARTITION BY queue_id ORDER BY id DESC")
+        over = self.pick(
+            "PARTITION BY status_id ORDER BY id", "ORDER BY changed", "PARTITION BY queue_id ORDER BY id DESC"
+        )
         rank = f"row_number() OVER ({over}) AS n"
         text = f"SELECT id, {rank} FROM tickets WHERE {self.tree()}"
         return self.pick(text, f"SELECT * FROM ({text}) WHERE n = 1"), False
@@ -206,7 +231,9 @@ class Maker:
         return f"SELECT id, title FROM tickets WHERE id {self.pick('=', '<', '>=')} ({inner})", False
 
     def children(self) -> tuple[str, bool]:
-        table, column = self.pick(("ticket_lines", "id, text, DoubleAmount"), ("TicketLines", "amount"), ("notes", "id, text"))
+        table, column = self.pick(
+            ("ticket_lines", "id, text, DoubleAmount"), ("TicketLines", "amount"), ("notes", "id, text")
+        )
         number = self.value(1, 70)
         where = self.pick(f"ticket_id = {number}", f"ticket_id IN ({number}, 3, 5)", f"ticket_id = {number} AND id > 1")
         if table != "notes":
@@ -215,7 +242,9 @@ class Maker:
 
     def three(self) -> tuple[str, bool]:
         kind = self.pick("JOIN", "LEFT JOIN")
-        where = self.pick("WHERE q.team = 'WEST'", f"WHERE {self.tree('t', 1)}", f"WHERE l.amount > {self.value(0, 90)}")
+        where = self.pick(
+            "WHERE q.team = 'WEST'", f"WHERE {self.tree('t', 1)}", f"WHERE l.amount > {self.value(0, 90)}"
+        )
         return (
             f"SELECT q.name, t.id, l.text FROM queues q JOIN tickets t ON t.queue_id = q.id "
             f"{kind} ticket_lines l ON l.ticket_id = t.id {where}",
@@ -250,7 +279,12 @@ def differing(connections: list[Connection], full: duckdb.DuckDBPyConnection, se
 
 def _plain_names(text: str) -> str:
     """The statement as the full data understand it: in the tables' own spelling."""
-    for column, spellings in {**SPELLINGS, "ticket_id": ["TicketID"], "double_amount": ["DoubleAmount"], "ticket_lines": ["TicketLines"]}.items():
+    for column, spellings in {
+        **SPELLINGS,
+        "ticket_id": ["TicketID"],
+        "double_amount": ["DoubleAmount"],
+        "ticket_lines": ["TicketLines"],
+    }.items():
         for one in spellings:
             if one.lower() != column:
                 text = text.replace(one, column)
@@ -277,17 +311,20 @@ def test_random_statements_give_what_the_full_data_give(connections: list[Connec
 def main(seed: int, count: int) -> int:
     """Run statements; print what differs. Each thousand has a seed of its own."""
     failed = 0
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        with desk_place(Path(folder), patch):
-            made = [sql.connect(source="desk", timezone="Asia/Tokyo", cache_seconds=s) for s in (3600, 3600, 3600, 0)]
-            full = in_full(made[0], TABLES, "Asia/Tokyo")
-            full.execute("SET search_path = 'desk'")
-            for number in range(-(-count // 1000)):
-                wrong = differing(made, full, seed + number, min(1000, count - 1000 * number))
-                failed += len(wrong)
-                print("\n".join(wrong) if wrong else f"seed {seed + number}: none differs", flush=True)
-            for one in made:
-                one.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+        desk_place(Path(folder), patch),
+    ):
+        made = [sql.connect(source="desk", timezone="Asia/Tokyo", cache_seconds=s) for s in (3600, 3600, 3600, 0)]
+        full = in_full(made[0], TABLES, "Asia/Tokyo")
+        full.execute("SET search_path = 'desk'")
+        for number in range(-(-count // 1000)):
+            wrong = differing(made, full, seed + number, min(1000, count - 1000 * number))
+            failed += len(wrong)
+            print("\n".join(wrong) if wrong else f"seed {seed + number}: none differs", flush=True)
+        for one in made:
+            one.close()
     print(f"{count} statements from seed {seed}: {failed} wrong")
     return 1 if failed else 0
 

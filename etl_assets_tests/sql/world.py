@@ -100,9 +100,7 @@ class Desk:
     """The data, and the answers to requests. `asked` are the paths and parameters of all requests so far."""
 
     def __init__(self, tickets: int = TICKETS) -> None:
-        self.queues = [
-            {"id": n, "name": f"Queue {n}", "team": TEAMS[n % 3], "archived": n == 4} for n in range(1, 5)
-        ]
+        self.queues = [{"id": n, "name": f"Queue {n}", "team": TEAMS[n % 3], "archived": n == 4} for n in range(1, 5)]
         self.statuses = [{"id": n, "name": name} for n, name in enumerate(("new", "open", "done", "gone"), 1)]
         self.members = {
             queue["id"]: [
