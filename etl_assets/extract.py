@@ -169,9 +169,9 @@ class _Asked:
 
 
 def _pages(api: Api, stream: Stream, day: Window | None, ways: _Ways) -> Iterator[tuple[Page, _Asked]]:
-    asked = list(_units(api, stream, day))
-    units = [Unit(_reader(api, stream, ways, unit)) for unit in asked]
-    return in_order(units, min(api.connection.parallel, max(len(units), _parallel_pages(api, stream))))
+    count, asked = _units(api, stream, day)
+    units = (Unit(_reader(api, stream, ways, unit)) for unit in asked)
+    return in_order(units, min(api.connection.parallel, max(count, _parallel_pages(api, stream))))
 
 
 def ask(api: Api, stream: Stream, values: Mapping[str, Any], stamp: Mapping[str, Any]) -> Iterator[Page]:
@@ -187,8 +187,8 @@ def _parallel_pages(api: Api, stream: Stream) -> int:
     return api.connection.parallel if getattr(stream.paging, "total", None) else 1
 
 
-def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
-    """One unit per slice of the window and parent row."""
+def _units(api: Api, stream: Stream, day: Window | None) -> tuple[int, Iterator[_Asked]]:
+    """One unit per slice of the window and parent row: how many, and each when it is needed."""
     windows: list[Values] = [{}]
     if day and stream.window:
         spec = stream.window
@@ -201,9 +201,11 @@ def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
             for part in wide.slices(spec.longest)
         ]
     parents = _parents(api, stream, day)
-    both = list(itertools.product(windows, parents))
-    for number, (times, (parent, stamp)) in enumerate(both):
-        yield _Asked({**api.connection.values, **times, **parent}, stamp, number, len(both))
+    count = len(windows) * len(parents)
+    return count, (
+        _Asked({**api.connection.values, **times, **parent}, stamp, number, count)
+        for number, (times, (parent, stamp)) in enumerate(itertools.product(windows, parents))
+    )
 
 
 def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values, dict[str, Any]]]:
@@ -211,7 +213,13 @@ def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values,
     if stream.each is None:
         return [({}, {})]
     parent = api.source.stream(stream.each.stream)
-    return fan_out(api, stream, _rows(api, parent, day if parent.window else None))
+    wanted = {*_asked_by(stream), *stream.each.stamp.values(), parent.key[0]}
+    return fan_out(api, stream, _rows(api, parent, day if parent.window else None, wanted))
+
+
+def _asked_by(stream: Stream) -> set[str]:
+    """Columns of the parent row that the requests of a stream name."""
+    return {name.removeprefix("each.") for name in stream.placeholders if name.startswith("each.")}
 
 
 def fan_out(api: Api, stream: Stream, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Values, dict[str, Any]]]:
@@ -219,19 +227,20 @@ def fan_out(api: Api, stream: Stream, rows: Iterable[Mapping[str, Any]]) -> list
     assert stream.each is not None
     (key, *_) = api.source.stream(stream.each.stream).key
     lookups = {name: _lookup(api, spec) for name, spec in stream.each.lookup.items()}
+    asked_by = _asked_by(stream)
     parents = []
     for row in rows:
         stamp = {column: row[name] for column, name in stream.each.stamp.items()}
         stamp |= {column: found.get(row[key]) for column, found in lookups.items()}
         if stream.zone in stamp:
             stamp[stream.zone] = zones.iana(stamp[stream.zone] or api.source.timezone)
-        parents.append(({f"each.{name}": value for name, value in row.items()}, stamp))
+        parents.append(({f"each.{name}": row[name] for name in asked_by}, stamp))
     return parents
 
 
 def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     try:
-        rows = _rows(api, api.source.stream(spec.stream), None)
+        rows = _rows(api, api.source.stream(spec.stream), None, {spec.key, spec.value})
     except ApiError as error:
         if spec.optional and error.status in (403, 404):
             log.warning("going without %s: %s", spec.stream, error)
@@ -240,8 +249,8 @@ def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     return {row[spec.key]: row[spec.value] for row in rows}
 
 
-def _rows(api: Api, stream: Stream, day: Window | None) -> list[dict[str, Any]]:
-    """The rows of a parent list, one per key, by column name and in the types of the JSON.
+def _rows(api: Api, stream: Stream, day: Window | None, wanted: set[str]) -> list[dict[str, Any]]:
+    """The rows of a parent list, one per key: the columns wanted, in the types of the JSON.
 
     Of a daily list those of the day; a row whose time cannot be read here is kept, and cut by the clean step.
     """
@@ -250,7 +259,7 @@ def _rows(api: Api, stream: Stream, day: Window | None) -> list[dict[str, Any]]:
         for raw in page.rows:
             row = row_values(api.source, stream, raw, page.stamp)
             if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
-                rows[tuple(str(row[name]) for name in stream.key)] = row
+                rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
     return list(rows.values())
 
 

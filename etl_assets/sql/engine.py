@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Hint = TypeVar("Hint")
 
 _THREADS = 2
+_WAREHOUSE = "warehouse"
 _CHAIN = {"PROJECTION", "TOP_N", "PYTHON_ARROW_SCAN"}
 _LIMITS = {"LIMIT", "STREAMING_LIMIT", "LIMIT_PERCENT"}
 _NO_TABLE = re.compile(r"Table with name \"?([\w.]+)\"? does not exist")
@@ -200,7 +201,9 @@ class Engine:
         refuse_writing(db, spelled.sql)
         values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         sql = spelled.sql
-        if not self.options.offline:
+        if self.options.offline:
+            self._refuse_missing(db, spelled)
+        else:
             for table in spelled.tables:
                 db.register(table.scan_name, ApiTable(table, table.scan_name, statement, self._typing))
             sql = self._hinted(running, db, parameters, values)
@@ -268,37 +271,46 @@ class Engine:
         if settings.warehouse != "duckdb":
             raise errors.NotSupportedError(f"Offline reads a DuckDB warehouse, not ETL_WAREHOUSE={settings.warehouse}")
         warehouse = DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, settings.duckdb_memory_mb)
-        with warehouse.reader() as db:
+        with warehouse.beside(_WAREHOUSE) as db:
             db.execute(f"SET TimeZone = {literal(self.options.zone)}")
             loaded = _loaded(db)
-            (home,) = db.execute("SELECT current_database()").fetchall()[0]
-            db.execute("ATTACH ':memory:' AS tables")
             for table in self.catalog:
                 columns = loaded.get((table.source.source, table.stream.name))
                 if columns is not None:
-                    _make_offline_view(db, home, table, columns)
-            db.execute("USE tables")
+                    _make_offline_view(db, table, columns)
             _lock(db)
             yield db
 
+    def _refuse_missing(self, db: duckdb.DuckDBPyConnection, spelled: Spelled) -> None:
+        """Raises ProgrammingError for a table that is declared, but was not loaded."""
+        present = {
+            (schema, name)
+            for schema, name in db.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall()
+        }
+        named = [table for table in spelled.tables if spelled.names(table)]
+        missing = [table.name for table in named if (table.source.source, table.stream.name) not in present]
+        if missing:
+            raise errors.ProgrammingError(
+                f"{', '.join(missing)} is not loaded: materialise warehouse/{missing[0].replace('.', '/')}"
+            )
 
-def _make_offline_view(db: duckdb.DuckDBPyConnection, home: str, table: Table, columns: set[str]) -> None:
-    schema = f"tables.{identifier(table.source.source)}"
+
+def _make_offline_view(db: duckdb.DuckDBPyConnection, table: Table, columns: set[str]) -> None:
+    """The table as declared: a column that was never loaded is NULL, and a deleted row is not there."""
+    schema, name = identifier(table.source.source), identifier(table.stream.name)
     listed = ", ".join(
         identifier(name) if name in columns else f"CAST(NULL AS {kind}) AS {identifier(name)}"
         for name, kind in table.types.items()
     )
-    place = f"{identifier(home)}.{identifier(table.source.source)}.{identifier(table.stream.name)}"
     present = "WHERE _deleted_at IS NULL" if "_deleted_at" in columns else ""
     db.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    db.execute(f"CREATE VIEW {schema}.{identifier(table.stream.name)} AS SELECT {listed} FROM {place} {present}")
+    db.execute(f"CREATE VIEW {schema}.{name} AS SELECT {listed} FROM {_WAREHOUSE}.{schema}.{name} {present}")
 
 
 def _loaded(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], set[str]]:
     found: dict[tuple[str, str], set[str]] = {}
-    for schema, table, column in db.execute(
-        "SELECT schema_name, table_name, column_name FROM duckdb_columns()"
-    ).fetchall():
+    sql = "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ?"
+    for schema, table, column in db.execute(sql, [_WAREHOUSE]).fetchall():
         found.setdefault((schema, table), set()).add(column)
     return found
 

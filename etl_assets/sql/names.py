@@ -35,6 +35,13 @@ class Spelled:
     spelling: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
+    def names(self, table: Table) -> bool:
+        """Whether the statement surely names the table."""
+        if self.tree is None:
+            return False
+        found = [one for one in self.tree.find_all(exp.Table) if one.name.lower() == table.stream.name]
+        return any((one.db or self.home or "").lower() == table.source.source for one in found)
+
 
 def transpiled(sql: str, dialect: str | None) -> str:
     """The statement in DuckDB's dialect. Raises ProgrammingError when it cannot be read in its own."""

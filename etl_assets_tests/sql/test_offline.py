@@ -12,9 +12,11 @@ from etl_assets_tests.sql.place import Place, place, same
 STATEMENTS = [
     "SELECT Id, ProjectID FROM Issues WHERE Id IN (200001, 200934) ORDER BY Id",
     "SELECT StatusName, count(*) AS Issues FROM Issues WHERE updated >= '2026-01-05' GROUP BY 1 ORDER BY 1",
-    "SELECT p.name, count(i.id) FROM Projects p LEFT JOIN Issues i ON i.ProjectID = p.id AND i.updated >= '2026-01-05' GROUP BY 1",
+    "SELECT p.name, count(i.id) FROM Projects p LEFT JOIN Issues i "
+    "ON i.ProjectID = p.id AND i.updated >= '2026-01-05' GROUP BY 1",
     "SELECT * FROM backlog.priorities",
-    "SELECT i.id, f.name, f.value_text FROM Issues i JOIN IssueCustomFields f ON f.IssueId = i.id WHERE i.updated >= '2026-01-05'",
+    "SELECT i.id, f.name, f.value_text FROM Issues i JOIN IssueCustomFields f ON f.IssueId = i.id "
+    "WHERE i.updated >= '2026-01-05'",
 ]
 
 
@@ -86,14 +88,9 @@ def test_writing_is_refused_offline_too(offline: Connection) -> None:
 
 
 def test_no_warehouse_at_all_says_so(x: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    with sql.connect(f"DataDir={x.lab.folder}") if False else sql.connect(source="backlog", offline=True) as connection:
-        monkeypatch.setattr(connection.engine, "_settings", _without_file(connection))
-        with pytest.raises(sql.OperationalError, match="no warehouse yet"):
-            connection.execute("SELECT id FROM issues")
-
-
-def _without_file(connection: Connection) -> object:
-    from dataclasses import replace
-
-    settings = connection.engine._settings
-    return replace(settings, duckdb_path=settings.duckdb_path.with_name("nothing.duckdb"))
+    monkeypatch.setenv("DUCKDB_PATH", str(x.lab.folder / "nothing.duckdb"))
+    with (
+        sql.connect(source="backlog", offline=True) as connection,
+        pytest.raises(sql.OperationalError, match="no warehouse yet"),
+    ):
+        connection.execute("SELECT id FROM issues")

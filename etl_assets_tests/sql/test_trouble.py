@@ -37,7 +37,8 @@ def failing(status: int, body: Any, *, at: int) -> Any:
     [
         "DELETE FROM tickets", "INSERT INTO tickets VALUES (1)", "UPDATE tickets SET id = 1", "DROP VIEW tickets",
         "CREATE TABLE x AS SELECT 1", "COPY tickets TO 'x.csv'", "ATTACH 'x.duckdb'", "SET threads = 1",
-        "PRAGMA version",         "CALL duckdb_settings()", "SELECT 1; SELECT 2", "INSTALL httpfs", "PIVOT tickets ON id USING count(*)",
+        "PRAGMA version", "CALL duckdb_settings()", "SELECT 1; SELECT 2", "INSTALL httpfs",
+        "PIVOT tickets ON id USING count(*)",
     ],
 )  # fmt: skip
 def test_statements_that_do_not_read_are_refused(connection: Connection, desk: Desk, statement: str) -> None:
