@@ -24,6 +24,8 @@ from etl_assets.sql.tables import ROW, Table
 
 log = logging.getLogger(__name__)
 
+_ALWAYS_WORTH = 3  # requests for the keys of a join; more are weighed against the pages that they spare
+
 
 class ApiTable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
     """A table for the scans of one statement. `name` is the one that it is registered under."""
@@ -56,9 +58,9 @@ class ApiTable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
     def _scanner(self, columns: list[str], mask: pc.Expression | None) -> "Scanner":
         table, statement = self._table, self._statement
         rows, used = _read(mask, self.schema)
-        if self._name in statement.keys:
-            rows = rows.both(statement.keys[self._name])
+        reader, spent = Reader(statement, self._typing), ScanLog(table.name, ())
         try:
+            rows = self._with_keys(rows, reader, spent)
             request = checked(table, request_for(table, rows, now=statement.now, sort=statement.sort), statement)
         except WindowNeeded:
             column = table.stream.window and table.stream.window.column
@@ -69,12 +71,25 @@ class ApiTable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
         if statement.promised.get(self._name):
             request = replace(request, exact=False)
         scan = _log(table, request, rows, columns, mask, statement.promised.get(self._name, ""))
+        scan.requests = spent.requests
         statement.scans.append(scan)
         schema = pa.schema([self.schema.field(name) for name in columns])
         if statement.dry:
             return Scanner(schema, iter(()))
-        batches = Reader(statement, self._typing).batches(request, scan, columns, mask, sorted(used))
-        return Scanner(schema, _kept(batches, statement))
+        return Scanner(schema, _kept(reader.batches(request, scan, columns, mask, sorted(used)), statement))
+
+    def _with_keys(self, rows: Wanted, reader: Reader, scan: ScanLog) -> Wanted:
+        """The rows wanted, limited to the keys of a join where that takes fewer requests than reading all of them."""
+        keys = self._statement.keys.get(self._name)
+        if keys is None:
+            return rows
+        limited, stream = rows.both(keys), self._table.stream
+        lists = len(askings(request_for(self._table, limited, now=self._statement.now)))
+        size = getattr(stream.paging, "size", None)
+        if lists <= _ALWAYS_WORTH or stream.query.count is None or stream.each or not size:
+            return limited
+        whole = request_for(self._table, rows, now=self._statement.now)
+        return limited if lists <= -(-reader.count(whole, scan) // size) else rows
 
 
 class Scanner:
