@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 Hint = TypeVar("Hint")
 
-_THREADS = 2
 _WAREHOUSE = "warehouse"
 _CHAIN = {"PROJECTION", "TOP_N", "PYTHON_ARROW_SCAN"}
 _LIMITS = {"LIMIT", "STREAMING_LIMIT", "LIMIT_PERCENT"}
@@ -317,7 +316,7 @@ def _loaded(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], set[str]]:
 
 def _config(settings: Settings) -> dict[str, Any]:
     return {
-        "threads": _THREADS,
+        "threads": 1,  # a second one takes as much memory again, and what takes long here is waiting for answers
         "memory_limit": f"{settings.duckdb_memory_mb}MB",
         "autoinstall_known_extensions": False,
     }

@@ -4,6 +4,7 @@ What to put here: reading, typing, counting. What to keep out: deciding what to 
 engine makes of the rows.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +29,12 @@ from etl_assets.sql.statement import ScanLog, Statement
 from etl_assets.sql.tables import ROW, Table
 from etl_assets.sqltext import identifier
 
-_PAGES_AT_FIRST, _PAGES_AT_ONCE = 8, 16
+_PAGES_AT_HAND = 8
+_PAGES_AT_ONCE, _BYTES_AT_ONCE = 50, 2_000_000  # typing takes some 20 times the bytes
 _ROWS_AT_ONCE = 65_536
 _LEAST_PAGES_WORTH_COUNTING = 3
 _WORDS = re.compile(r"\w+")
-_RECORDS = "SELECT 0 AS _page, CAST(stamp AS JSON) AS _stamp, CAST(record AS JSON) AS _record FROM received"
+_RECORDS = "SELECT 0 AS _page, stamp AS _stamp, record AS _record FROM received"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Reader:
 
     def _pages(self, request: Request, scan: ScanLog, needed: Sequence[str]) -> Iterator[pa.RecordBatch]:
         typist = self._typist(request.table, needed)
-        for pages in self._grouped(self.fetched(request, scan)):
+        for pages in self._grouped(self._ahead(self.fetched(request, scan))):
             batch, misfits = typist.typed(pages)
             for reason in misfits:
                 self.statement.misfit(request.table.name, reason)
@@ -184,16 +186,22 @@ class Reader:
                 found.setdefault(tuple(str(row[name]) for name in parent.stream.key), row)
         return list(found.values())
 
+    def _ahead(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """The pages; who has read some of them wants them all, and the next ones are asked for meanwhile."""
+        yield from itertools.islice(pages, _PAGES_AT_HAND)
+        following: pool.Unit[Page] = pool.Unit(lambda _: pages)
+        yield from pages if self.statement.limited else pool.in_order([following], 1)
+
     def _grouped(self, pages: Iterator[Page]) -> Iterator[list[Page]]:
         """Pages to be typed together, for that costs little more than one: one by one where few rows may be wanted."""
         group: list[Page] = []
-        most = 1 if self.statement.limited else _PAGES_AT_FIRST
+        size = 0
         for page in pages:
             group.append(page)
-            if len(group) >= most:
+            size += len(page.body)
+            if self.statement.limited or len(group) >= _PAGES_AT_ONCE or size >= _BYTES_AT_ONCE:
                 yield group
-                group = []
-                most = 1 if self.statement.limited else _PAGES_AT_ONCE
+                group, size = [], 0
         if group:
             yield group
 

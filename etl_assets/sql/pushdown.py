@@ -186,15 +186,16 @@ def request_for(table: Table, rows: Wanted, *, now: datetime, sort: Sorted | Non
         and rows.present <= covered
     )
     alone = any(stream.query.eq[name].alone for name in values)
-    return Request(
+    request = Request(
         table,
         values=values,
         ranges=ranges,
         window=_window(table, rows, alone, now) if asks_window(stream) else None,
         parents=parents[0] if parents else None,
-        sort=sort if _can_sort(stream, sort) else None,
         exact=exact,
     )
+    # Each of several lists would have an order of its own.
+    return replace(request, sort=sort) if _can_sort(stream, sort) and len(askings(request)) == 1 else request
 
 
 def asks_window(stream: Stream) -> bool:
@@ -255,7 +256,13 @@ def _parents(table: Table, rows: Wanted) -> tuple[Wanted, set[str]] | None:
 
 def _can_sort(stream: Stream, sort: Sorted | None) -> bool:
     most = getattr(stream.paging, "size", None) or 0
-    return bool(sort and stream.query.sort and sort.column in stream.query.sort.columns and sort.rows <= most)
+    return bool(
+        sort
+        and not stream.each
+        and stream.query.sort
+        and sort.column in stream.query.sort.columns
+        and sort.rows <= most
+    )
 
 
 def _window(table: Table, rows: Wanted, alone: bool, now: datetime) -> tuple[datetime | None, datetime | None] | None:
