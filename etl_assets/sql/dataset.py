@@ -7,7 +7,9 @@ drops the predicates that it hands over, so every batch is filtered exactly here
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -142,7 +144,7 @@ def _log(
 
 def _pushed(request: Request) -> Iterator[str]:
     """What the API is asked for, in a few words each."""
-    stream = request.table.stream
+    stream, zone = request.table.stream, ZoneInfo(request.table.source.timezone)
     if request.nothing:
         yield "nothing: no row can match"
     for name, values in request.values.items():
@@ -151,20 +153,28 @@ def _pushed(request: Request) -> Iterator[str]:
         name, values = request.row
         yield f"{stream.query.row[name]} for {_shown(values)}"
     for name, span in request.ranges.items():
-        yield f"{name} from {span.low or '-'} to {span.high or '-'}"
+        yield _between(name, span.low, span.high, zone)
     if request.window:
-        low, high = request.window
-        yield f"{stream.window and stream.window.column} from {low or '-'} to {high or '-'}"
+        yield _between(str(stream.window and stream.window.column), *request.window, zone)
     if request.parents:
         above = stream.of or stream.each
         found = [f"{name}={_shown(sorted(values, key=repr))}" for name, values in request.parents.values.items()]
-        found += [
-            f"{name} from {span.low or '-'} to {span.high or '-'}" for name, span in request.parents.spans.items()
-        ]
+        found += [_between(name, span.low, span.high, zone) for name, span in request.parents.spans.items()]
         if above and found:
             yield f"{above.stream}: {', '.join(found)}"
     if request.sort:
         yield f"ORDER BY {request.sort.column} {'DESC' if request.sort.descending else 'ASC'} LIMIT {request.sort.rows}"
+
+
+def _between(name: str, low: Any, high: Any, zone: ZoneInfo) -> str:
+    parts = [f"{word} {_moment(bound, zone)}" for word, bound in (("from", low), ("to", high)) if bound is not None]
+    return f"{name} {' '.join(parts)}"
+
+
+def _moment(bound: Any, zone: ZoneInfo) -> str:
+    if isinstance(bound, datetime) and bound.tzinfo:
+        return bound.astimezone(zone).isoformat(sep=" ", timespec="seconds")
+    return str(bound)
 
 
 def _shown(values: Sequence[Any]) -> str:
@@ -190,7 +200,7 @@ def _estimate(request: Request, columns: Sequence[str]) -> str:
     pages = f"{lists} per {size} rows" if size and lists == 1 else f"{lists}"
     if size and lists > 1:
         pages = f"{lists}, and more where a list exceeds {size} rows"
-    return f"{pages}, for each of {stream.each.stream}" if stream.each else pages
+    return f"{pages} for each of the {stream.each.stream}" if stream.each else pages
 
 
 def narrowing(table: Table) -> dict[str, str]:

@@ -216,7 +216,8 @@ class Engine:
         """What the text and the plan say goes into the statement; the text to run."""
         spelled, statement = running.spelled, running.statement
         plan = _plan(db, spelled.sql, values)
-        operators = list(_operators(plan))
+        operators = [node.get("name", "") for node in _nodes(plan)]
+        statement.filters = tuple(_filters(plan))
         statement.limited = bool(_LIMITS & set(operators))
         statement.caching = bool(self.options.cache_seconds) or _repeats(operators)
         if not self.options.hints:
@@ -351,10 +352,17 @@ def _plan(db: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) ->
         return []  # the statement itself will say what is wrong with it
 
 
-def _operators(plan: Any) -> Iterator[str]:
+def _nodes(plan: Any) -> Iterator[Any]:
     for node in plan if isinstance(plan, list) else []:
-        yield node.get("name", "")
-        yield from _operators(node.get("children", []))
+        yield node
+        yield from _nodes(node.get("children", []))
+
+
+def _filters(plan: Any) -> Iterator[str]:
+    """Conditions that the engine keeps to itself."""
+    for node in _nodes(plan):
+        if node.get("name") == "FILTER":
+            yield str(node.get("extra_info", {}).get("Expression", "a condition"))
 
 
 def _repeats(operators: Sequence[str]) -> bool:
@@ -427,4 +435,4 @@ def _with_suggestion(text: str, catalog: Catalog, tables: Sequence[Table]) -> st
     else:
         return text
     first = text.splitlines()[0]
-    return f"{first}\nDid you mean {' or '.join(alike)}?" if alike else first
+    return f"{first}\nDid you mean {' or '.join(alike)}?" if alike else text

@@ -10,17 +10,21 @@ _COLUMNS_SHOWN = 6
 
 @dataclass(frozen=True)
 class Plan:
-    """The scans of a statement. Before it ran, `requests` and rows are 0 and `estimate` tells what is coming."""
+    """The scans of a statement, and `filters`, the conditions that no scan knows of.
+
+    Before it ran, `requests` and rows are 0, and `estimate` tells what is coming.
+    """
 
     zone: str
     scans: tuple[ScanLog, ...]
+    filters: tuple[str, ...]
     requests: int
     ran: bool
 
     @classmethod
     def of(cls, statement: Statement, zone: str) -> "Plan":
         """The plan of a statement."""
-        return cls(zone, tuple(statement.scans), statement.requests, not statement.dry)
+        return cls(zone, tuple(statement.scans), statement.filters, statement.requests, not statement.dry)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
@@ -40,6 +44,7 @@ class Plan:
                 lines.append(f"  rows:     {scan.rows_fetched} received, {scan.rows_used} used{waited}")
         if not self.scans:
             lines.append("no request")
+        lines += [f"filtered by the engine alone: {text}" for text in self.filters]
         lines.append(f"times without a zone are read in {self.zone}")
         return lines
 

@@ -32,6 +32,7 @@ from etl_assets.sqltext import identifier
 _PAGES_AT_HAND = 8
 _PAGES_AT_ONCE, _BYTES_AT_ONCE = 50, 2_000_000  # typing takes some 20 times the bytes
 _ROWS_AT_ONCE = 65_536
+_SHOWN = 8
 _LEAST_PAGES_WORTH_COUNTING = 3
 _WORDS = re.compile(r"\w+")
 _RECORDS = "SELECT 0 AS _page, stamp AS _stamp, record AS _record FROM received"
@@ -281,7 +282,7 @@ class Reader:
             allowed = f"{limits.rows} rows (max_rows)" if more else f"{limits.requests} requests (max_requests)"
             raise OperationalError(
                 f"{request.table.name}: {rows} rows in {pages} pages are needed, {allowed} are allowed; "
-                f"narrow it by {', '.join(filters_of(request.table)) or 'a LIMIT'}"
+                f"narrow it by {', '.join(filters_of(request.table)[:_SHOWN]) or 'a LIMIT'}"
             )
 
 

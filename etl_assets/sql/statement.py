@@ -143,6 +143,7 @@ class Statement:
     promised: dict[str, str] = field(default_factory=dict)
     cache: PageCache = field(default_factory=PageCache)
     scans: list[ScanLog] = field(default_factory=list)
+    filters: tuple[str, ...] = ()
     messages: list[tuple[type[Exception], Any]] = field(default_factory=list)
     error: BaseException | None = None
     requests: int = 0
