@@ -6,6 +6,7 @@ A document that a test cannot hold to its word should say less.
 import importlib.util
 import json
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from etl_assets import client, errors, spec
+from etl_assets import sql as dbapi
 from etl_assets.cli import main
 from etl_assets.landing import Manifest
 from etl_assets.mart import load_marts
@@ -32,6 +34,7 @@ from etl_assets.sandbox.server import VENDORS, running
 from etl_assets.schema import schema_text
 from etl_assets.settings import Settings, connection, plain_values, reload_days
 from etl_assets.spec import Column, Source
+from etl_assets.sql.properties import PROPERTIES
 from etl_assets.streamfiles import load_sources, packaged_files, read_source
 from etl_assets.window import Window, since, until
 
@@ -40,6 +43,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy/README.md
 STREAMS = (ROOT / "docs/streams.md").read_text("utf-8")
 SOURCES = (ROOT / "docs/sources.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+SQL = (ROOT / "docs/sql.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 EVERYTHING = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
 DAY = "2026-01-05"
@@ -222,6 +226,11 @@ TITLES: Mapping[type[BaseModel], str] = {
     spec.WindowSpec: "`window`",
     spec.Alternative: "an alternative",
     spec.Quarantine: "`quarantine`",
+    spec.Query: "`query`",
+    spec.Parameter: "a parameter",
+    spec.Range: "a range",
+    spec.Sort: "`sort`",
+    spec.Count: "`count`",
     spec.Stream: "a stream",
 }
 VARIANTS = {"Auth type": get_args(get_args(spec.Auth)[0]), "Paging type": get_args(get_args(spec.Paging)[0])}
@@ -289,7 +298,7 @@ def default_of(field: FieldInfo) -> str:
     if isinstance(default, list) and len(default) == 1:
         default = default[0]  # a list of one may be written without the list
     if isinstance(default, BaseModel):
-        default = {name: value for name, value in default.model_dump().items() if value != {}}
+        default = {name: value for name, value in default.model_dump().items() if value not in ({}, "", None)}
     if default in (None, "", [], {}):
         return "–"
     if isinstance(default, timedelta):
@@ -647,3 +656,34 @@ def test_every_check_job_and_schedule_is_described() -> None:
 
 def test_every_mart_is_described() -> None:
     assert described("Mart") == [f"mart.{mart.name}" for mart in load_marts()]
+
+
+# SQL
+
+
+def test_the_commands_of_the_sql_page_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("ETL_SOURCES_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with running(vendors=("backlog", "tmetric")) as sandbox:
+        for name, value in sandbox.env().items():
+            monkeypatch.setenv(name, value)
+        for block in code(SQL, "console"):
+            for shown in re.split(r"(?m)^\$ etl-assets ", block)[1:]:
+                command, _, output = shown.partition("\n")
+                assert CliRunner().invoke(main, shlex.split(command)).output == output, command
+
+
+def test_every_property_of_a_connection_is_described_and_no_other() -> None:
+    assert [word for cell in table(SQL, "Property").column() for word in words(cell)] == list(PROPERTIES)
+
+
+def test_every_option_of_the_sql_command_is_described() -> None:
+    options = {name for option in main.commands["sql"].params for name in option.opts if name.startswith("--")}
+    described = {name for word in words(SQL) for name in re.findall(r"--[a-z-]+", word)}
+    assert options <= described
+
+
+def test_every_error_of_the_sql_page_is_one_of_the_module() -> None:
+    named = [word for cell in table(SQL, "Error").column() for word in words(cell)]
+    assert all(issubclass(getattr(dbapi, name), dbapi.Error) for name in named)
