@@ -24,7 +24,10 @@ class Readable(Protocol):
     """A warehouse, as far as a push knows it."""
 
     def unload(self, selects: Mapping[str, str], folder: Path) -> None:
-        """Write the rows of each SELECT, all as of one moment, to `<name>.parquet` in the folder."""
+        """Write the rows of each SELECT, all as of one moment, to `<name>.parquet` in the folder.
+
+        The SELECTs are in DuckDB's dialect and name tables as `schema.table`; columns keep their types.
+        """
 
 
 def selects(push: Push) -> dict[str, str]:
