@@ -77,6 +77,7 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{LAYER}__{job.name}",
         specs=specs(job),
+        can_subset=True,
         required_resource_keys={"pipeline"},
         retry_policy=steps.retry_policy(),
         pool="trocco_jobs",
@@ -98,8 +99,12 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
             context.log.info("started: %s", text)
             context.log_event(dg.AssetObservation(key(job), partition=record.partition or None, metadata=metadata))
             return
-        for name in [key(job), *(dg.AssetKey(path.split("/")) for path in job.produces)]:
-            yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+        for spec in specs(job):  # the job writes all of its tables, whichever the run selected
+            if spec.key in context.selected_asset_keys:
+                yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+            else:
+                partition = record.partition if job.partitions else None
+                context.log_event(dg.AssetMaterialization(spec.key, partition=partition, metadata=metadata))
 
     return run
 
@@ -219,7 +224,7 @@ def _report(
     if record.outcome != "succeeded":
         request = dg.RunRequest(
             run_key=f"{name}/{record.ended}",
-            asset_selection=[key(job), *(dg.AssetKey(path.split("/")) for path in job.produces)],
+            asset_selection=[key(job)],
             partition_key=day,
             tags={REPORT_TAG: str(record.id)},
         )
