@@ -89,7 +89,8 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
                 record = runner.ledger.by_number(reported)
                 record = record if record.is_open and not record.overdue else runner.success(record)
             elif job.arrivals:
-                context.log.info("started %d", arrivals.advance(runner, job, most=_MOST_STARTS))
+                started_now = arrivals.advance(runner, job, most=_MOST_STARTS, seconds=_SWEEP_SECONDS)
+                context.log.info("started %d jobs for files that have arrived", started_now)
                 return
             else:
                 record = _run(context, runner, _request(context, job))
@@ -256,7 +257,8 @@ def arrivals_sensor(jobs: Sequence[Job]) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with steps.reported(), opened(Pipeline.from_environment(), hurried=True) as runner:
-            started = sum(arrivals.advance(runner, job, most=_MOST_STARTS) for job in jobs)
+            share = _SWEEP_SECONDS / len(jobs)
+            started = sum(arrivals.advance(runner, job, most=_MOST_STARTS, seconds=share) for job in jobs)
         return dg.SkipReason(f"started {started} jobs; no run is needed")
 
     return sensor
