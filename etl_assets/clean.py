@@ -8,10 +8,12 @@ step fails. What each declared type accepts stands in `coltypes.py`.
 import contextlib
 import importlib
 import json
+import logging
+import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -28,9 +30,13 @@ from etl_assets.sqltext import identifier, json_path, literal
 from etl_assets.template import filled
 from etl_assets.window import Window
 
+log = logging.getLogger(__name__)
+
 _SMALLEST_BUFFER = 1 << 20
-_ROW_GROUP = 2_048  # wide rows make a larger one hundreds of megabytes
+_ROW_GROUP_ROWS, _ROW_GROUP_BYTES = 20_480, 8 << 20
 _COPIES_OF_A_PAGE = 60
+_COPIES_OF_A_ROW_GROUP = 8
+_MOST_THREADS = 2
 _TRANSFORM_ROWS = 50_000
 _SHOWN_REASONS = 5
 
@@ -75,7 +81,7 @@ def clean(
     try:
         with _workspace(into) as work, _database(work, received, memory_mb) as db:
             typed, table = work / "typed.parquet", work / "table.parquet"
-            _copy(db, typed_rows(source, stream, received, paths, reading), typed, compression="snappy")
+            _type(db, typed_rows(source, stream, received, paths, reading), typed)
             counts = _counts(db, stream, day, typed)
             if not stream.of and counts.read != received.rows:
                 raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
@@ -145,20 +151,14 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
     that do not fit `_reason`, `_key` and `_record`. No column of a stream begins with an underscore.
     """
     fields = stream.field_columns()
-    plain = [path for _, places, column in fields if column.type != "json" for path in places]
-    nested = [path for _, places, column in fields if column.type == "json" for path in places]
-    parents = _parents([*plain, *nested])
+    declared = {path: column for _, places, column in fields for path in places}
+    parents = _parents(list(declared))
     zone = literal(source.timezone)
     if stream.zone:
         zone = f"coalesce({_stamped(stream.zone)}, {zone})"
     given, typed, checks = [], [], []
     for name, places, column in fields:
-        values = [
-            f"nullif(CAST(nested[{nested.index(path) + 1}] AS VARCHAR), 'null')"
-            if column.type == "json"
-            else _plain(path, plain)
-            for path in places
-        ]
+        values = [_value(path, declared) for path in places]
         if name in stream.stamped():
             values.insert(0, _stamped(name, column.type == "json"))
         text = identifier(f"={name}")
@@ -175,18 +175,18 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
         f"timezone({literal(source.timezone)}, {identifier(name)}) AS {identifier(name + '_local')}"
         for name in stream.local
     ]
-    extra = "CAST(NULL AS JSON)" if stream.extra == "drop" else _without_empty("_rest", [*plain, *nested])
+    extra = "CAST(NULL AS JSON)" if stream.extra == "drop" else _without_empty("_rest", list(declared))
     columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
     key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
     return f"""
 WITH records AS ({_elements(stream.of, paths[0]) if stream.of else _records(received, paths)}),
 parts AS (
-    SELECT *, from_json(_record, {literal(json.dumps(_shape(plain)))}) AS plain,
-           json_extract(_record, {_path_list([*nested, *parents])}) AS nested,
-           json_merge_patch(_record, {literal(json.dumps(_removal([*plain, *nested])))}) AS _rest
+    SELECT *, from_json(_record, {literal(json.dumps(_shape(declared)))}) AS _values,
+           json_type(_record, {_path_list(parents)}) AS _kinds,
+           json_merge_patch(_record, {literal(json.dumps(_removal(list(declared))))}) AS _rest
     FROM records),
 given AS (
-    SELECT _page, _stamp, _record, {_with_other_shapes("_rest", parents, len(nested) + 1)} AS _rest,
+    SELECT _page, _stamp, _record, {_with_other_shapes("_rest", parents)} AS _rest,
            {", ".join(given)}
     FROM parts),
 typed AS (SELECT *, {", ".join(typed)} FROM given),
@@ -364,26 +364,32 @@ def _read_json(received: Manifest, paths: list[Path], columns: dict[str, str]) -
     return f"read_json([{files}], format = 'unstructured', columns = {{{fields}}}, maximum_object_size = {largest})"
 
 
-def _shape(paths: list[str]) -> dict[str, Any]:
+def _shape(declared: Mapping[str, Column]) -> dict[str, Any]:
     """The structure of `from_json` that takes the paths as text: one pass over a record for all of them."""
     shape: dict[str, Any] = {}
-    for path in paths:
+    for path, column in declared.items():
         *parents, last = path.split(".")
         place = shape
-        if not _is_apart(path, paths):
+        if not _is_apart(path, declared):
             for step in parents:
                 place = place.setdefault(step, {})
-            place[last] = "VARCHAR"
+            place[last] = "JSON" if column.type == "json" else "VARCHAR"
     return shape
 
 
-def _plain(path: str, paths: list[str]) -> str:
-    if _is_apart(path, paths):
+def _value(path: str, declared: Mapping[str, Column]) -> str:
+    """The value at the path as text, JSON for a `json` column; NULL for JSON's null."""
+    nested = declared[path].type == "json"
+    if not _is_apart(path, declared):
+        value = "_values" + "".join(f"[{literal(step)}]" for step in path.split("."))
+    elif nested:
+        value = f"json_extract(_record, {json_path(path)})"
+    else:
         return f"json_extract_string(_record, {json_path(path)})"
-    return "plain" + "".join(f"[{literal(step)}]" for step in path.split("."))
+    return f"nullif(CAST({value} AS VARCHAR), 'null')" if nested else value
 
 
-def _is_apart(path: str, paths: list[str]) -> bool:
+def _is_apart(path: str, paths: Iterable[str]) -> bool:
     """Whether the path has no place in one structure with the others.
 
     That is when others lead through it, or where only the case of a name tells them apart.
@@ -428,16 +434,15 @@ def _parents(paths: list[str]) -> list[str]:
     return sorted(path for path in above if not any(f"{path}.".startswith(f"{known}.") for known in paths))
 
 
-def _with_other_shapes(rest: str, parents: list[str], first: int) -> str:
+def _with_other_shapes(rest: str, parents: list[str]) -> str:
     """The rest with what came where declared paths expect an object: the removal has put `{}` there.
 
-    The parents stand in `nested` from position `first`.
+    `_kinds` holds the JSON types at the parents.
     """
     odd, patched = [], rest
-    for number, path in enumerate(parents, first):
-        text = f"CAST(nested[{number}] AS VARCHAR)"
-        odd.append(f"{text} <> 'null' AND {text} NOT LIKE '{{%'")
-        patch = f"nested[{number}]"
+    for number, path in enumerate(parents, 1):
+        odd.append(f"_kinds[{number}] NOT IN ('OBJECT', 'NULL')")
+        patch = f"json_extract(_record, {json_path(path)})"
         for step in reversed(path.split(".")):
             patch = f"json_object({literal(step)}, {patch})"
         patched = f"json_merge_patch({patched}, CASE WHEN {odd[-1]} THEN {patch} ELSE '{{}}' END)"
@@ -567,13 +572,15 @@ def _workspace(folder: Folder) -> Iterator[Path]:
 def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that spills into the workspace.
 
-    One thread: a second one takes as much memory again, and hardly shortens what is mostly decoding. A page is
-    held many times over while it is taken apart, so the largest one sets the least memory.
+    What a thread holds depends on the largest page, which it takes apart, and on the row group that it writes.
+    As many threads are used as fit, and one gets what it needs.
     """
-    page_mb = received.details.get("largest_page_bytes", 0) * _COPIES_OF_A_PAGE // 1_000_000
+    page = received.details.get("largest_page_bytes", 0) * _COPIES_OF_A_PAGE
+    memory = max(memory_mb * 1_000_000, page)
+    fitting = memory // (page + _ROW_GROUP_BYTES * _COPIES_OF_A_ROW_GROUP)
     config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": f"{max(memory_mb, page_mb)}MB",
+        "threads": max(1, min(os.cpu_count() or 1, _MOST_THREADS, fitting)),
+        "memory_limit": f"{memory // 1_000_000}MB",
         "temp_directory": str(work / "spill"),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
@@ -583,9 +590,19 @@ def _database(work: Path, received: Manifest, memory_mb: int) -> Iterator[duckdb
         yield db
 
 
+def _type(db: duckdb.DuckDBPyConnection, sql: str, typed: Path) -> None:
+    """Write the typed rows. Should several threads need more memory than was expected, one goes on."""
+    try:
+        _copy(db, sql, typed, compression="snappy")
+    except duckdb.OutOfMemoryException:
+        log.info("more memory is needed than there is; going on with one thread")
+        db.execute("SET threads = 1")
+        _copy(db, sql, typed, compression="snappy")
+
+
 def _copy(db: duckdb.DuckDBPyConnection, sql: str, file: Path, compression: str = "zstd") -> None:
-    form = f"FORMAT parquet, COMPRESSION {compression}, ROW_GROUP_SIZE {_ROW_GROUP}"
-    db.execute(f"COPY ({sql}) TO {literal(str(file))} ({form})")
+    groups = f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES {_ROW_GROUP_BYTES}"
+    db.execute(f"COPY ({sql}) TO {literal(str(file))} (FORMAT parquet, COMPRESSION {compression}, {groups})")
 
 
 def _file(path: Path) -> str:

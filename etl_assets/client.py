@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 import requests
 import urllib3
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from etl_assets import answers, redact
 from etl_assets.deadline import Adapter, ending
@@ -68,11 +68,7 @@ class Client:
         self._timeouts = timeouts
         self._retry_base = retry_base_seconds
         self._max_bytes = max_response_bytes
-        self._adapter = Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0, pool_block=True)
-        # The adapter alone, without a session: no cookies, no .netrc entry that would replace a header, no
-        # redirects followed unasked. Proxies and certificate bundles of the environment still count.
-        environment = requests.Session().merge_environment_settings(base_url, {}, True, None, None)
-        self._transport: dict[str, Any] = {name: environment[name] for name in ("verify", "cert", "proxies")}
+        self._pool, self._prefix = _connections(base_url, connections)
         self._count_lock = threading.Lock()
         self.requests = 0
 
@@ -97,7 +93,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._adapter.close()
+        self._pool.close()
 
     def _with_retries(self, request: Request, deadline: float) -> Answer:
         label = request.label
@@ -130,13 +126,12 @@ class Client:
                 self._heed(answer, request.bucket)
         except RetryableError as error:
             raise ApiUnavailable(f"{label}: {error}") from None
-        except requests.exceptions.SSLError as error:
+        except urllib3.exceptions.SSLError as error:
             refusal = _text(f"{label}: TLS failed, check certificates and proxy: {error}")
-        except (requests.ConnectTimeout, requests.exceptions.ProxyError) as error:
-            return _Again(_text(f"no connection ({type(error).__name__})"), accepted=False)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            refused = "refused" in str(error).lower()
-            return _Again(_text(f"no whole answer ({error})"), accepted=not refused)
+        except (ConnectTimeoutError, NewConnectionError, ProxyError) as error:
+            return _Again(_text(f"no connection ({error})"), accepted=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            return _Again(_text(f"no whole answer ({error})"))
         else:
             return self._judged(answer, request)
         raise ApiError(refusal, status=0)  # out here, where the error with the URL in it is not its context
@@ -165,53 +160,72 @@ class Client:
         return answer
 
     def _exchange(self, request: Request, label: str, deadline: float) -> Answer:
-        prepared = requests.PreparedRequest()
-        prepared.prepare(
-            method=request.method,
-            url=self._base_url + request.path,
-            params=list(request.params),
-            headers={**_HEADERS, **request.headers},
-            data=request.body,
-        )
+        target = request.path + (f"?{urlencode(request.params)}" if request.params else "")
         for _ in range(_REDIRECTS + 1):
-            answer = self._sent(prepared, label, deadline)
+            answer = self._sent(request, target, label, deadline)
             location = answer.headers.get("Location")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
                 return answer
-            target = _redirected(str(prepared.url), location)
-            if target is None or target[:2] != urlsplit(self._base_url)[:2] or request.method != "GET":
-                host = target.hostname if target else "an unreadable address"
+            there = _redirected(self._base_url + target, location)
+            if there is None or there[:2] != urlsplit(self._base_url)[:2] or request.method != "GET":
+                host = there.hostname if there else "an unreadable address"
                 raise ApiError(
                     _text(f"{label}: redirected to {host}, which is not followed; check the base URL"),
                     status=answer.status,
                 )
-            prepared.url = target.geturl()
+            target = there._replace(scheme="", netloc="", fragment="").geturl()
         raise ApiError(f"{label}: redirected more than {_REDIRECTS} times", status=answer.status)
 
-    def _sent(self, prepared: requests.PreparedRequest, label: str, deadline: float) -> Answer:
+    def _sent(self, request: Request, target: str, label: str, deadline: float) -> Answer:
         with self._count_lock:
             self.requests += 1
         left = max(deadline - time.monotonic(), 0.001)
-        timeout = (min(self._timeouts.connect, left), min(self._timeouts.read, left))
-        with (
-            ending(deadline),
-            self._adapter.send(prepared, stream=True, timeout=timeout, **self._transport) as response,
-        ):
-            return Answer(response.status_code, response.headers, self._body(response, label))
+        with ending(deadline):
+            response = self._pool.urlopen(
+                request.method,
+                self._prefix + target,
+                body=request.body,
+                headers={**_HEADERS, **request.headers},
+                timeout=urllib3.Timeout(min(self._timeouts.connect, left), min(self._timeouts.read, left)),
+                retries=False,
+                redirect=False,
+                assert_same_host=False,  # the pool of a proxy is asked for the URLs of the API
+                preload_content=False,
+            )
+        try:
+            return Answer(response.status, response.headers, self._body(response, label))
+        finally:
+            response.close()  # what was not read to its end must not stand before the next answer
+            response.release_conn()
 
-    def _body(self, response: requests.Response, label: str) -> bytes:
+    def _body(self, response: urllib3.BaseHTTPResponse, label: str) -> bytes:
         """The decoded body, read as it arrives so that a bomb is noticed in time."""
         chunks, size = [], 0
-        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+        while chunk := response.read1(_CHUNK, decode_content=True):
             chunks.append(chunk)
             size += len(chunk)
             if size > self._max_bytes:
                 raise ApiError(
                     f"{label}: the answer exceeds {self._max_bytes / 1e6:.0f} MB; ask for less at a time, "
                     "or raise ETL_MAX_RESPONSE_MB",
-                    status=response.status_code,
+                    status=response.status,
                 )
         return b"".join(chunks)
+
+
+def _connections(base_url: str, number: int) -> tuple[urllib3.HTTPConnectionPool, str]:
+    """The pool of connections to the host, and what stands before the path of a request.
+
+    Proxies and certificate bundles of the environment count, as requests reads them. There is no session: no
+    cookies, no .netrc entry that would replace a header, no redirects followed unasked.
+    """
+    found = requests.Session().merge_environment_settings(base_url, {}, True, None, None)
+    adapter = Adapter(pool_connections=1, pool_maxsize=number, max_retries=0, pool_block=True)
+    base = requests.Request("GET", base_url).prepare()
+    pool = adapter.get_connection_with_tls_context(base, found["verify"], found["proxies"], found["cert"])
+    assert isinstance(pool, urllib3.HTTPConnectionPool)
+    adapter.cert_verify(pool, base_url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
+    return pool, adapter.request_url(base, found["proxies"]).rstrip("/")  # a plain HTTP proxy is given the whole URL
 
 
 def requested_wait(answer: Answer, now: float) -> float | None:

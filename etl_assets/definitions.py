@@ -1,5 +1,7 @@
 """Entry point of the Dagster project."""
 
+import functools
+
 import dagster as dg
 
 from etl_assets.defs.assets import stream_assets
@@ -11,6 +13,7 @@ from etl_assets.pipeline import Pipeline
 
 
 @dg.definitions
+@functools.cache  # a single run asks for them seven times; a code location is reloaded in a new process
 def defs() -> dg.Definitions:
     """Everything in `etl_assets/defs`, for every declared source.
 

@@ -173,17 +173,17 @@ class _Asked:
 
 
 def _pages(api: Api, stream: Stream, day: Window | None, ways: _Ways) -> Iterator[tuple[Page, _Asked]]:
-    asked = list(_units(api, stream, day))
-    units = [Unit(_reader(api, stream, ways, unit)) for unit in asked]
-    return in_order(units, min(api.connection.parallel, max(len(units), _parallel_pages(api, stream))))
+    count, asked = _units(api, stream, day)
+    units = (Unit(_reader(api, stream, ways, unit)) for unit in asked)
+    return in_order(units, min(api.connection.parallel, max(count, _parallel_pages(api, stream))))
 
 
 def _parallel_pages(api: Api, stream: Stream) -> int:
     return api.connection.parallel if getattr(stream.paging, "total", None) else 1
 
 
-def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
-    """One unit per slice of the window and parent row."""
+def _units(api: Api, stream: Stream, day: Window | None) -> tuple[int, Iterator[_Asked]]:
+    """One unit per slice of the window and parent row: how many, and each when it is needed."""
     windows: list[Values] = [{}]
     if day and stream.window:
         spec = stream.window
@@ -196,9 +196,11 @@ def _units(api: Api, stream: Stream, day: Window | None) -> Iterator[_Asked]:
             for part in wide.slices(spec.longest)
         ]
     parents = _parents(api, stream, day)
-    both = list(itertools.product(windows, parents))
-    for number, (times, (parent, stamp)) in enumerate(both):
-        yield _Asked({**api.connection.values, **times, **parent}, stamp, number, len(both))
+    count = len(windows) * len(parents)
+    return count, (
+        _Asked({**api.connection.values, **times, **parent}, stamp, number, count)
+        for number, (times, (parent, stamp)) in enumerate(itertools.product(windows, parents))
+    )
 
 
 def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values, dict[str, Any]]]:
@@ -207,20 +209,22 @@ def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values,
         return [({}, {})]
     parent_stream = api.source.stream(stream.each.stream)
     lookups = {name: (spec, _lookup(api, spec)) for name, spec in stream.each.lookup.items()}
+    asked_by = {name.removeprefix("each.") for name in stream.placeholders if name.startswith("each.")}
+    wanted = {*asked_by, *stream.each.stamp.values(), parent_stream.key[0]}
     parents = []
-    for row in _rows(api, parent_stream, day if parent_stream.window else None):
+    for row in _rows(api, parent_stream, day if parent_stream.window else None, wanted):
         stamp = {column: row[name] for column, name in stream.each.stamp.items()}
         for column, (_, found) in lookups.items():
             stamp[column] = found.get(row[parent_stream.key[0]])
         if stream.zone in stamp:
             stamp[stream.zone] = zones.iana(stamp[stream.zone] or api.source.timezone)
-        parents.append(({f"each.{name}": value for name, value in row.items()}, stamp))
+        parents.append(({f"each.{name}": row[name] for name in asked_by}, stamp))
     return parents
 
 
 def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     try:
-        rows = _rows(api, api.source.stream(spec.stream), None)
+        rows = _rows(api, api.source.stream(spec.stream), None, {spec.key, spec.value})
     except ApiError as error:
         if spec.optional and error.status in (403, 404):
             log.warning("going without %s: %s", spec.stream, error)
@@ -229,25 +233,21 @@ def _lookup(api: Api, spec: Any) -> dict[Any, Any]:
     return {row[spec.key]: row[spec.value] for row in rows}
 
 
-def _rows(api: Api, stream: Stream, day: Window | None) -> list[dict[str, Any]]:
-    """The rows of a parent list, one per key, by column name and in the types of the JSON.
+def _rows(api: Api, stream: Stream, day: Window | None, wanted: set[str]) -> list[dict[str, Any]]:
+    """The rows of a parent list, one per key: the columns wanted, in the types of the JSON.
 
     Of a daily list those of the day; a row whose time cannot be read here is kept, and cut by the clean step.
     """
-    with named(f"reading {stream.name} for it"):
-        return _read_rows(api, stream, day)
-
-
-def _read_rows(api: Api, stream: Stream, day: Window | None) -> list[dict[str, Any]]:
     columns, rows = stream.field_columns(), {}
-    for page, _ in _pages(api, stream, day, _Ways(stream)):
-        for raw in page.rows:
-            record = msgspec.json.decode(raw)
-            row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
-            if row[stream.key[0]] is None:
-                raise ApiError(f"a row has no {stream.key[0]}", status=200)
-            if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
-                rows[tuple(str(row[name]) for name in stream.key)] = row
+    with named(f"reading {stream.name} for it"):
+        for page, _ in _pages(api, stream, day, _Ways(stream)):
+            for raw in page.rows:
+                record = msgspec.json.decode(raw)
+                row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
+                if row[stream.key[0]] is None:
+                    raise ApiError(f"a row has no {stream.key[0]}", status=200)
+                if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
+                    rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
     return list(rows.values())
 
 

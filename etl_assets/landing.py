@@ -175,10 +175,10 @@ class RawWriter:
         if self._part is None:
             self._part = _Part(self.folder.new_file())
         head = _head(self.pages, stamp, rows)
-        self._part.write(head + body + b"}\n", rows)
+        written = self._part.write(head + body + b"}\n", rows)
         self.pages += 1
         self.rows += rows
-        self.largest_page = max(self.largest_page, len(body) + len(head) + 16)
+        self.largest_page = max(self.largest_page, written + 16)
         if self._part.size >= _PART_BYTES:
             self.finish()
 
@@ -205,10 +205,11 @@ class _Part:
         self._file: BinaryIO = path.open("wb")
         self._stream = zstandard.ZstdCompressor(level=_LEVEL).stream_writer(self._file)
 
-    def write(self, data: bytes, rows: int) -> None:
+    def write(self, data: bytes, rows: int) -> int:
         self._stream.write(data)
         self.size += len(data)
         self.rows += rows
+        return len(data)
 
     def close(self) -> None:
         try:

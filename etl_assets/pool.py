@@ -42,15 +42,19 @@ class _Failure:
 
 
 def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
-    """The items of all units, in order. An error of a unit is raised in its place and ends the rest."""
-    order = list(units)
+    """The items of all units, in order. An error of a unit is raised in its place and ends the rest.
+
+    `units` is gone through as workers become free, so that a long line need not exist at once.
+    """
+    source = enumerate(units)
+    order: Queue[Unit[Item] | _Failure | None] = Queue()  # what the caller drains
     # By place: each unit behind the one that it follows, which keeps the workers on what the caller needs next.
-    line: list[tuple[tuple[int, ...], Unit[Item]]] = [((n,), unit) for n, unit in enumerate(order)]
-    line_lock = threading.Lock()
+    following: list[tuple[tuple[int, ...], Unit[Item]]] = []
+    lock = threading.Lock()
     ahead = threading.Semaphore(workers * _AHEAD_PER_WORKER)
     stopped = threading.Event()
-    idle = threading.Event()
-    unfinished = len(line)
+    done = threading.Event()
+    working = 0
 
     def put(unit: Unit[Item], item: object) -> None:
         while not stopped.is_set():
@@ -60,29 +64,47 @@ def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
                 continue
         raise _Stopped
 
+    def next_unit() -> tuple[tuple[int, ...], Unit[Item]] | None:
+        nonlocal working
+        with lock:
+            if following:
+                working += 1
+                return heapq.heappop(following)
+            try:
+                number, unit = next(source)
+            except StopIteration:
+                if not working and not done.is_set():
+                    done.set()
+                    order.put(None)
+                return None
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
+                done.set()
+                order.put(_Failure(error))
+                return None
+            working += 1
+            order.put(unit)
+            return (number,), unit
+
     def take() -> tuple[tuple[int, ...], Unit[Item]] | None:
-        while not stopped.is_set() and not idle.is_set():
+        while not stopped.is_set() and not done.is_set():
             if ahead.acquire(timeout=_CHECK_SECONDS):
-                with line_lock:
-                    if line:
-                        return heapq.heappop(line)
+                if (taken := next_unit()) is not None:
+                    return taken
                 ahead.release()
-                idle.wait(_CHECK_SECONDS / 10)
+                done.wait(_CHECK_SECONDS / 10)
         return None
 
     def run() -> None:
-        nonlocal unfinished
+        nonlocal working
         while (taken := take()) is not None:
             place, unit = taken
             try:
                 for item in unit.work(unit):
                     put(unit, item)
-                with line_lock:
-                    for n, following in enumerate(unit.following):
-                        heapq.heappush(line, ((*place, n), following))
-                    unfinished += len(unit.following) - 1
-                    if unfinished == 0:
-                        idle.set()
+                with lock:
+                    for n, behind in enumerate(unit.following):
+                        heapq.heappush(following, ((*place, n), behind))
+                    working -= 1
                 put(unit, _END)
             except _Stopped:
                 return
@@ -98,16 +120,16 @@ def in_order(units: Iterable[Unit[Item]], workers: int) -> Iterator[Item]:
                 raise item.error
             yield item  # type: ignore[misc]
         ahead.release()
-        for following in unit.following:
-            yield from drain(following)
+        for behind in unit.following:
+            yield from drain(behind)
 
-    if not order:
-        return
     threads = [threading.Thread(target=run, daemon=True, name=f"fetch-{n}") for n in range(workers)]
     try:
         for thread in threads:
             thread.start()
-        for unit in order:
+        while (unit := order.get()) is not None:
+            if isinstance(unit, _Failure):
+                raise unit.error
             yield from drain(unit)
     finally:
         stopped.set()

@@ -5,7 +5,9 @@ docs/streams.md explains every key.
 What to put here: the vocabulary and its consistency rules. What to keep out: how any of it is carried out.
 """
 
+import functools
 import hashlib
+import importlib.metadata
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -41,6 +43,7 @@ _WINDOW_FORMATS = ("date", "iso", "epoch_s", "epoch_ms", "epoch_ms_text")
 _RESERVED = {"_partition", "_loaded_at", "_run_id", "_extra", "_page", "_reason", "_key", "_record", "_stamp", "_rest"}
 
 
+@functools.cache
 def snake(path: str) -> str:
     """Column name of a JSON path: `task.externalLink.caption` -> `task_external_link_caption`."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", path)
@@ -545,6 +548,13 @@ class Stream(Model):
             return list(self.of.stamp)
         return [*self.each.stamp, *self.each.lookup] if self.each else []
 
+    @property
+    def placeholders(self) -> set[str]:
+        """The names of the values that its requests are filled with."""
+        asked = [self.path, self.params, self.json_body, self.form]
+        asked += [part for way in self.alternatives for part in (way.path, way.params)]
+        return set(_placeholders(asked))
+
     def field_columns(self) -> list[tuple[str, list[str], Column]]:
         """(column name, JSON paths, declaration) of every column read from the row."""
         return [(column.name or snake(path), column.path or [path], column) for path, column in self.columns.items()]
@@ -675,12 +685,10 @@ def _check_stream(source: Source, stream: Stream) -> None:
     for name in _placeholders(stream.reading):
         if name not in source.settings or source.settings[name].secret:
             raise ValueError(f"{where}.reading: {{{name}}} is not a setting that may be shown")
-    asked = [stream.path, stream.params, stream.json_body, stream.form]
-    asked += [part for way in stream.alternatives for part in (way.path, way.params)]
-    for name in sorted(set(_placeholders(asked))):
+    for name in sorted(stream.placeholders):
         if name not in allowed:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
-    if stream.window is None and {"since", "until"} & set(_placeholders(asked)):
+    if stream.window is None and {"since", "until"} & stream.placeholders:
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
 
 
@@ -747,9 +755,12 @@ def _placeholders(tree: object) -> Iterator[str]:
             yield from _placeholders(value)
 
 
+@functools.cache
+def _package_version() -> str:
+    return importlib.metadata.version("etl-assets")
+
+
 def code_version(source: Source, stream: Stream) -> str:
     """Changes whenever the declaration of the stream does: package version and a digest."""
-    from importlib.metadata import version
-
     declared = f"{source.timezone}{source.base_url}{stream.model_dump_json()}"
-    return f"{version('etl-assets')}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"
+    return f"{_package_version()}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"

@@ -53,7 +53,7 @@ def _problem(tree: dict[str, Any], error: dict[str, Any]) -> str:
     return f"key {'.'.join(location)}: {message}" if location else message
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """SafeLoader that refuses a key given twice, where YAML would keep the last one silently."""
 
 

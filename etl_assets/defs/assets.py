@@ -3,6 +3,7 @@
 The bodies call one step of the pipeline and report what it did. Nothing here looks at a row.
 """
 
+import functools
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -96,11 +97,7 @@ def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """The table."""
     spec = _spec("warehouse", source, stream, kinds={"warehouse", "duckdb"}, deps=[key("clean", source, stream)])
-    spec = spec.replace_attributes(
-        freshness_policy=dg.FreshnessPolicy.cron(
-            deadline_cron=DEADLINE_CRON, lower_bound_delta=DEADLINE_SLACK, timezone=source.timezone
-        )
-    )
+    spec = spec.replace_attributes(freshness_policy=_fresh_by_morning(source.timezone))
 
     @dg.multi_asset(
         name=_op_name(spec),
@@ -129,6 +126,11 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
         )
 
     return warehouse
+
+
+@functools.cache  # Dagster tries a thousand ticks of the cron each time
+def _fresh_by_morning(timezone: str) -> dg.FreshnessPolicy:
+    return dg.FreshnessPolicy.cron(deadline_cron=DEADLINE_CRON, lower_bound_delta=DEADLINE_SLACK, timezone=timezone)
 
 
 def _spec(layer: str, source: Source, stream: Stream, *, kinds: set[str], deps: list[dg.AssetKey]) -> dg.AssetSpec:

@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from etl_assets.clean import Cleaned
+from etl_assets.definitions import defs
 from etl_assets.defs import checks
 from etl_assets.landing import Manifest
 from etl_assets.verify import Findings
@@ -103,7 +104,8 @@ streams:
 
 
 def few(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str) -> None:
-    """Declare the vendor's tags a second time, differently."""
+    """Declare the vendor's tags a second time, differently, as for a new process."""
+    defs.load_fn.cache_clear()  # type: ignore[attr-defined]
     text = TAGS.format(url=lab.sandbox.url, more=more.replace("\n", "\n    "))
     monkeypatch.setenv("ETL_SOURCES_DIR", str(stream_file(tmp_path / "sources", text)))
 
