@@ -110,7 +110,9 @@ def _kept(batches: Iterator[pa.RecordBatch], statement: Statement) -> Iterator[p
     """The batches; an error is kept for the cursor, for DuckDB only carries its text."""
     try:
         yield from batches
-    except Exception as error:
+    except GeneratorExit:
+        raise
+    except BaseException as error:
         statement.error = statement.error or error
         raise
 

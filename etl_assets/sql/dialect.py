@@ -103,7 +103,7 @@ class Dialect(DefaultDialect):
         rows = connection.execute(
             text(
                 "SELECT column_name, data_type, numeric_precision, numeric_scale, comment FROM duckdb_columns() "
-                "WHERE NOT internal AND database_name <> 'temp' AND table_name = lower(:name) "
+                "WHERE NOT internal AND database_name = current_database() AND table_name = lower(:name) "
                 "AND schema_name = coalesce(CAST(:schema AS VARCHAR), schema_name) ORDER BY column_index"
             ),
             {"name": table_name, "schema": schema or self.default_schema_name},

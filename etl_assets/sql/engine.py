@@ -409,6 +409,8 @@ def translated(work: Callable[[], Any], statement: Statement, catalog: Catalog, 
         problem = errors.OperationalError(redact.scrub(str(error)))
     except duckdb.Error as error:
         problem = _problem(error, statement.error, catalog, tables)
+    if isinstance(statement.error, KeyboardInterrupt):
+        raise KeyboardInterrupt
     raise problem  # out here, where the engine's error is not its context: that carries texts that nobody scrubbed
 
 

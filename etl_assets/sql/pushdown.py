@@ -282,7 +282,9 @@ def _window(table: Table, rows: Wanted, alone: bool, now: datetime) -> tuple[dat
             return low, high  # a parameter without a value is left out
         return low or _midnight(_LONG_AGO, zone), high or _midnight(_FAR_AHEAD, zone)
     assert table.source.start is not None
-    first, last = _midnight(table.source.start, zone), now + timedelta(days=1)
+    first = _midnight(table.source.start, zone)
+    # Midnight, so that later statements of the day ask the same; a day more for those who are ahead of this zone.
+    last = _midnight(now.astimezone(zone).date() + timedelta(days=2), zone)
     if low is None and high is not None and high <= first:
         raise WindowNeeded
     return low or first, high or max(last, (low or first) + timedelta(days=1))

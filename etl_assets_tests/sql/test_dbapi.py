@@ -248,6 +248,16 @@ def test_interrupt_cancels_every_cursor_of_the_connection(desk: Desk, connection
         cursor.execute("SELECT id FROM tickets ORDER BY title").fetchall()
 
 
+def test_ctrl_c_is_what_it_is_everywhere(connection: Connection) -> None:
+    def press(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    cursor = connection.cursor()
+    cursor.progress = press
+    with pytest.raises(KeyboardInterrupt):
+        cursor.execute("SELECT id FROM tickets ORDER BY title").fetchall()
+
+
 def test_the_schema_can_be_asked(connection: Connection) -> None:
     tables = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'desk'")
     assert {row[0] for row in tables} == {"queues", "statuses", "members", "tickets", "ticket_lines", "notes"}

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.dialects import registry
 
 from etl_assets import sql
 from etl_assets.sql.dbapi import Connection
 from etl_assets_tests.sources.truth import day
 from etl_assets_tests.sql.place import Place, place, same
 
+registry.register("etlassets", "etl_assets.sql.dialect", "Dialect")  # as the entry point of an installation does
 STATEMENTS = [
     "SELECT Id, ProjectID FROM Issues WHERE Id IN (200001, 200934) ORDER BY Id",
     "SELECT StatusName, count(*) AS Issues FROM Issues WHERE updated >= '2026-01-05' GROUP BY 1 ORDER BY 1",
@@ -47,6 +50,14 @@ def test_a_statement_gives_the_same_offline(x: Place, offline: Connection, state
         assert rows
         assert same(rows, wanted.fetchall(), ordered="ORDER" in statement)
     assert names[0] == names[1]
+
+
+def test_reflection_works_offline_too(x: Place) -> None:
+    engine = create_engine("etlassets://backlog?Offline=true")
+    assert "issues" in inspect(engine).get_table_names()
+    columns = [column["name"] for column in inspect(engine).get_columns("projects")]
+    assert columns == [name for name, _ in x.lab.stream("projects").table_columns()]
+    engine.dispose()
 
 
 def test_nothing_is_asked_of_the_api(x: Place, offline: Connection) -> None:
