@@ -319,6 +319,7 @@ def _config(settings: Settings) -> dict[str, Any]:
     return {
         "threads": 1,  # a second one takes as much memory again, and what takes long here is waiting for answers
         "memory_limit": f"{settings.duckdb_memory_mb}MB",
+        "temp_directory": str(settings.data_dir / "spill"),
         "autoinstall_known_extensions": False,
     }
 
