@@ -6,9 +6,8 @@ them up by name. Nothing outside the database can be reached from a statement.
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,32 +15,25 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from etl_assets import redact
-from etl_assets.errors import EtlError
 from etl_assets.extract import Api, open_api
 from etl_assets.settings import Environment, Settings, connection
 from etl_assets.spec import Source
-from etl_assets.sql import errors, hints, names
+from etl_assets.sql import errors, hints, names, offline
+from etl_assets.sql.database import config, lock, refuse_writing
 from etl_assets.sql.dataset import ApiTable, narrowing
 from etl_assets.sql.names import Spelled
 from etl_assets.sql.pushdown import Wanted
 from etl_assets.sql.statement import Limits, PageCache, Progress, Statement
-from etl_assets.sql.tables import Catalog, Table, columns_alike
+from etl_assets.sql.tables import Catalog
+from etl_assets.sql.translate import translated
 from etl_assets.sqltext import identifier, literal
-from etl_assets.warehouse.duckdb import DuckDbWarehouse
 
 log = logging.getLogger(__name__)
 
 Hint = TypeVar("Hint")
 
-_WAREHOUSE = "warehouse"
 _CHAIN = {"PROJECTION", "TOP_N", "PYTHON_ARROW_SCAN"}
 _LIMITS = {"LIMIT", "STREAMING_LIMIT", "LIMIT_PERCENT"}
-_NO_TABLE = re.compile(r"Table with name \"?([\w.]+)\"? does not exist")
-_NO_COLUMN = re.compile(
-    r"[Cc]olumn \"?(?:named \")?([\w.]+)\"? (?:not found|does not|exists)|does not have a column named \"(\w+)\""
-)
-_READS = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 @dataclass(frozen=True)
@@ -136,14 +128,14 @@ class Engine:
         self._sources = sources
         self._apis: dict[str, Api] = {}
         self._cache = PageCache(options.cache_seconds)
-        self._typing = duckdb.connect(":memory:", config=_config(settings))
+        self._typing = duckdb.connect(":memory:", config=config(settings))
         self._typing.execute("SET TimeZone = 'UTC'")
-        self._db = duckdb.connect(":memory:", config=_config(settings))
+        self._db = duckdb.connect(":memory:", config=config(settings))
         # A plain SET would not be seen by further connections to the database.
         self._db.execute(f"SET GLOBAL TimeZone = {literal(options.zone)}")
         if not options.offline:
             self._make_views()
-            _lock(self._db)
+            lock(self._db)
 
     def close(self) -> None:
         """Close the database and the clients."""
@@ -191,7 +183,8 @@ class Engine:
 
     def _start(self, running: Running, parameters: Sequence[Any]) -> None:
         spelled, statement = running.spelled, running.statement
-        opened = self._warehouse() if self.options.offline else closing(self._db.cursor())
+        options = self.options
+        opened = offline.warehouse(self._settings, self.catalog, options.zone) if options.offline else self._db.cursor()
         db = running.closing.enter_context(opened)
         if self.options.home:
             db.execute(f"SET search_path = {literal(self.options.home)}")
@@ -201,7 +194,7 @@ class Engine:
         values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         sql = spelled.sql
         if self.options.offline:
-            self._refuse_missing(db, spelled)
+            offline.refuse_missing(db, spelled)
         else:
             for table in spelled.tables:
                 db.register(table.scan_name, ApiTable(table, table.scan_name, statement, self._typing))
@@ -264,85 +257,6 @@ class Engine:
                 script.append(f"COMMENT ON COLUMN {name}.{identifier(column)} IS {literal(text)}")
         self._db.execute(";\n".join(script))
 
-    @contextmanager
-    def _warehouse(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The loaded tables, read only, with the same names and columns. Nobody can load while it is open."""
-        settings = self._settings
-        if settings.warehouse != "duckdb":
-            raise errors.NotSupportedError(f"Offline reads a DuckDB warehouse, not ETL_WAREHOUSE={settings.warehouse}")
-        warehouse = DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, settings.duckdb_memory_mb)
-        with warehouse.beside(_WAREHOUSE) as db:
-            db.execute(f"SET TimeZone = {literal(self.options.zone)}")
-            loaded = _loaded(db)
-            for table in self.catalog:
-                columns = loaded.get((table.source.source, table.stream.name))
-                if columns is not None:
-                    _make_offline_view(db, table, columns)
-            _lock(db)
-            yield db
-
-    def _refuse_missing(self, db: duckdb.DuckDBPyConnection, spelled: Spelled) -> None:
-        """Raises ProgrammingError for a table that is declared, but was not loaded."""
-        present = {
-            (schema, name)
-            for schema, name in db.execute("SELECT schema_name, view_name FROM duckdb_views()").fetchall()
-        }
-        named = [table for table in spelled.tables if spelled.names(table)]
-        missing = [table.name for table in named if (table.source.source, table.stream.name) not in present]
-        if missing:
-            raise errors.ProgrammingError(
-                f"{', '.join(missing)} is not loaded: materialise warehouse/{missing[0].replace('.', '/')}"
-            )
-
-
-def _make_offline_view(db: duckdb.DuckDBPyConnection, table: Table, columns: set[str]) -> None:
-    """The table as declared: a column that was never loaded is NULL, and a deleted row is not there."""
-    schema, name = identifier(table.source.source), identifier(table.stream.name)
-    listed = ", ".join(
-        identifier(name) if name in columns else f"CAST(NULL AS {kind}) AS {identifier(name)}"
-        for name, kind in table.types.items()
-    )
-    present = "WHERE _deleted_at IS NULL" if "_deleted_at" in columns else ""
-    db.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    db.execute(f"CREATE VIEW {schema}.{name} AS SELECT {listed} FROM {_WAREHOUSE}.{schema}.{name} {present}")
-
-
-def _loaded(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], set[str]]:
-    found: dict[tuple[str, str], set[str]] = {}
-    sql = "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ?"
-    for schema, table, column in db.execute(sql, [_WAREHOUSE]).fetchall():
-        found.setdefault((schema, table), set()).add(column)
-    return found
-
-
-def _config(settings: Settings) -> dict[str, Any]:
-    return {
-        "threads": 1,  # a second one takes as much memory again, and what takes long here is waiting for answers
-        "memory_limit": f"{settings.duckdb_memory_mb}MB",
-        "autoinstall_known_extensions": False,
-    }
-
-
-def _lock(db: duckdb.DuckDBPyConnection) -> None:
-    """Put files, other databases, Python's variables and these settings out of reach."""
-    db.execute("SET python_enable_replacements = false")
-    db.execute("SET GLOBAL enable_external_access = false")
-    db.execute("SET GLOBAL lock_configuration = true")
-
-
-def refuse_writing(db: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raises NotSupportedError unless the text is one statement that reads."""
-    statements = db.extract_statements(sql)
-    if not statements:
-        raise errors.ProgrammingError("there is no statement")
-    if len(statements) > 1:
-        raise errors.NotSupportedError("one statement at a time")
-    if statements[0].type not in _READS:
-        kind = str(statements[0].type).rpartition(".")[2]
-        raise errors.NotSupportedError(
-            f"{kind} is refused: sources are read only, with SELECT, DESCRIBE, SHOW, EXPLAIN"
-        )
-
 
 def _plan(db: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> Any:
     try:
@@ -376,65 +290,3 @@ def _or_none(read: Callable[[], Hint | None]) -> Hint | None:
     except Exception as error:  # noqa: BLE001 - whatever sqlglot raises on a text that DuckDB takes
         log.debug("no hint: %s", error)
         return None
-
-
-_ERRORS: dict[type[Exception], type[errors.Error]] = {
-    duckdb.ParserException: errors.ProgrammingError,
-    duckdb.CatalogException: errors.ProgrammingError,
-    duckdb.BinderException: errors.ProgrammingError,
-    duckdb.SyntaxException: errors.ProgrammingError,
-    duckdb.ConversionException: errors.DataError,
-    duckdb.OutOfRangeException: errors.DataError,
-    duckdb.TypeMismatchException: errors.DataError,
-    duckdb.DataError: errors.DataError,
-    duckdb.IntegrityError: errors.IntegrityError,
-    duckdb.InterruptException: errors.OperationalError,
-    duckdb.PermissionException: errors.NotSupportedError,
-    duckdb.NotSupportedError: errors.NotSupportedError,
-    duckdb.NotImplementedException: errors.NotSupportedError,
-    duckdb.InvalidInputException: errors.ProgrammingError,
-    duckdb.ProgrammingError: errors.ProgrammingError,
-    duckdb.InternalError: errors.InternalError,
-    duckdb.OperationalError: errors.OperationalError,
-}
-
-
-def translated(work: Callable[[], Any], statement: Statement, catalog: Catalog, tables: Sequence[Table]) -> Any:
-    """What `work` gives. Errors become those of DB-API, without secrets, and say what may have been meant."""
-    try:
-        return work()
-    except errors.Error as error:
-        problem: errors.Error = error
-    except EtlError as error:
-        problem = errors.OperationalError(redact.scrub(str(error)))
-    except duckdb.Error as error:
-        problem = _problem(error, statement.error, catalog, tables)
-    if isinstance(statement.error, KeyboardInterrupt):
-        raise KeyboardInterrupt
-    raise problem  # out here, where the engine's error is not its context: that carries texts that nobody scrubbed
-
-
-def _problem(
-    error: duckdb.Error, cause: BaseException | None, catalog: Catalog, tables: Sequence[Table]
-) -> errors.Error:
-    """DuckDB's error, or what stopped the scan that it tells of."""
-    if isinstance(cause, errors.Error):
-        return cause
-    if isinstance(cause, EtlError):
-        return errors.OperationalError(redact.scrub(str(cause)))
-    if cause is not None:
-        return errors.InternalError(redact.scrub(f"{type(cause).__name__}: {cause}"))
-    kind = next((found for known, found in _ERRORS.items() if isinstance(error, known)), errors.DatabaseError)
-    return kind(redact.scrub(_with_suggestion(str(error), catalog, tables)))
-
-
-def _with_suggestion(text: str, catalog: Catalog, tables: Sequence[Table]) -> str:
-    """DuckDB's text; its own suggestions look at letters only, and do not know other sources."""
-    if found := _NO_TABLE.search(text):
-        alike = catalog.alike(found[1])
-    elif found := _NO_COLUMN.search(text):
-        alike = columns_alike(found[1] or found[2], tables)
-    else:
-        return text
-    first = text.splitlines()[0]
-    return f"{first}\nDid you mean {' or '.join(alike)}?" if alike else text

@@ -30,7 +30,7 @@ from etl_assets.sql.tables import ROW, Table
 from etl_assets.sqltext import identifier
 
 _PAGES_AT_HAND = 8
-_PAGES_AT_ONCE, _BYTES_AT_ONCE = 50, 2_000_000  # typing takes some 20 times the bytes
+_PAGES_AT_ONCE, _BYTES_AT_ONCE = 50, 2_600_000  # typing takes some 20 times the bytes
 _ROWS_AT_ONCE = 65_536
 _SHOWN = 8
 _LEAST_PAGES_WORTH_COUNTING = 3

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
 from etl_assets import sql
@@ -65,6 +66,13 @@ def test_files_variables_and_the_environment_are_out_of_reach(connection: Connec
     with pytest.raises(sql.Error) as refused:
         connection.execute(statement).fetchall()
     assert KEY not in str(refused.value)
+
+
+def test_a_frame_of_the_caller_is_no_table(connection: Connection) -> None:
+    frame = pandas.DataFrame({"id": [1]})
+    assert len(frame) == 1
+    with pytest.raises(sql.ProgrammingError, match="frame does not exist"):
+        connection.execute("SELECT id FROM frame")
 
 
 def test_no_statement_at_all_is_an_error(connection: Connection) -> None:
