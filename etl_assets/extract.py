@@ -271,18 +271,18 @@ def _rows(api: Api, stream: Stream, day: Window | None, wanted: set[str]) -> lis
     with named(f"reading {stream.name} for it"):
         for page, _ in _pages(api, stream, day, _Ways(stream)):
             for raw in page.rows:
-                row = row_values(api.source, stream, raw, page.stamp)
+                row = row_values(stream, raw, page.stamp)
                 if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
                     rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
     return list(rows.values())
 
 
-def row_values(source: Source, stream: Stream, raw: bytes | msgspec.Raw, stamp: Mapping[str, Any]) -> dict[str, Any]:
+def row_values(stream: Stream, raw: bytes | msgspec.Raw, stamp: Mapping[str, Any]) -> dict[str, Any]:
     """A row by column name, in the types of the JSON. Raises ApiError for one without its key."""
     record = msgspec.json.decode(raw)
     row = {name: _first(record, paths) for name, paths, _ in stream.field_columns()} | dict(stamp)
     if row[stream.key[0]] is None:
-        raise ApiError(f"{source.source}/{stream.name}: a row has no {stream.key[0]}", status=200)
+        raise ApiError(f"a row has no {stream.key[0]}", status=200)
     return row
 
 

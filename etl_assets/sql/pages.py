@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from etl_assets import answers, pool
 from etl_assets.clean import elements, time_reading, transformed, typed_rows
-from etl_assets.errors import ApiError
+from etl_assets.errors import ApiError, named
 from etl_assets.extract import Api, ask, fan_out, row_values
 from etl_assets.paginate import Page
 from etl_assets.settings import plain_values
@@ -178,7 +178,8 @@ class Reader:
         typist = self._typist(parent, list(dict.fromkeys([*parent.stream.key, *rows.values, *rows.spans])))
         found: dict[tuple[str, ...], dict[str, Any]] = {}
         for page in self.fetched(above, scan) if not above.nothing else ():
-            values = [row_values(parent.source, parent.stream, raw, page.stamp) for raw in page.rows]
+            with named(f"{parent.source.source}/{parent.stream.name}"):
+                values = [row_values(parent.stream, raw, page.stamp) for raw in page.rows]
             if mask is not None and values:
                 batch, _ = typist.typed([page])
                 places = batch.append_column("_place", pa.array(range(len(values)), pa.int64())).filter(mask)
