@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(DATA)/dagster
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format dev bench chaos ui clean
+.PHONY: demo test check format dev bench benchsql chaos ui clean
 
 demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
 	@ETL_SOURCES_DIR= etl-assets sandbox -- python -m etl_assets.defs.demo
@@ -32,6 +32,10 @@ dev: .venv/.base $(DAGSTER_HOME)/dagster.yaml
 bench: .venv/.base
 	@python bench/bench.py
 
+# Beside shillelagh, which the tests' environment brings.
+benchsql: .venv/.test
+	@python bench/sql.py
+
 chaos: .venv/.test
 	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
 
@@ -40,7 +44,7 @@ ui: .venv/.test
 	@python -m pytest etl_assets_tests/orchestration -m ui -q
 
 clean:
-	rm -rf .venv data bench/result.json
+	rm -rf .venv data bench/*result.json
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

@@ -224,6 +224,8 @@ def view_name(scan: str) -> str:
 def _table(node: exp.Table, catalog: Catalog, statement: Spelled) -> Table | None:
     if node.args.get("catalog") or not isinstance(node.this, exp.Identifier) or node.args.get("sample"):
         return None
+    if node.args.get("alias") and node.args["alias"].columns:
+        return None  # its columns have other names here
     found = [one for one in catalog.named(node.name, node.db or statement.home) if one in statement.tables]
     return found[0] if len(found) == 1 else None
 

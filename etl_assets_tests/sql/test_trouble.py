@@ -113,6 +113,20 @@ def test_a_name_that_the_statement_gives_itself_stays_its_own(connection: Connec
     assert connection.execute(statement).fetchall() == [(3,)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        ("SELECT a FROM tickets t(a, id) ORDER BY id DESC LIMIT 2", [(9,), (8,)]),
+        ("SELECT * REPLACE (-id AS id) FROM (SELECT id FROM tickets) ORDER BY id LIMIT 2", [(-70,), (-69,)]),
+        ("SELECT t.b FROM queues q(id, z) JOIN tickets t(b, id) ON t.id = q.z WHERE q.id = 1", []),
+    ],
+)
+def test_columns_under_other_names_are_not_taken_for_those_of_the_table(
+    connection: Connection, statement: str, rows: list[Any]
+) -> None:
+    assert connection.execute(statement).fetchall() == rows
+
+
 def test_brackets_are_a_list_here_and_a_name_in_their_own_dialect(desk: Desk, connection: Connection) -> None:
     with pytest.warns(UserWarning, match=r"\[Id\] is a list"):
         assert connection.execute("SELECT [Id] FROM tickets WHERE id = 2").fetchall() == [([2],)]
