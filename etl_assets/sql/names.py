@@ -70,11 +70,11 @@ def spelled(sql: str, catalog: Catalog, home: str | None) -> Spelled:
     tables = [table for table in catalog if squashed(table.stream.name) in words]
     names = {squashed(column): column for table in tables for column in table.types}
     names |= {squashed(table.stream.name): table.stream.name for table in tables}
-    own = _own_names(_tree(sql), tokens, names)
-    text, parameters = _rewritten(sql, tokens, names, own)
-    tree = _tree(text)
+    written = _tree(sql)
+    text, parameters = _rewritten(sql, tokens, names, _own_names(written, tokens, names))
+    tree = written if text == sql else _tree(text)
     _refuse_ambiguous(tree, catalog, home)
-    return Spelled(text, tables, home, tree, parameters, _spelling(_tree(sql)), _bracketed(tokens, names))
+    return Spelled(text, tables, home, tree, parameters, _spelling(written), _bracketed(tokens, names))
 
 
 def restored(name: str, spelling: Mapping[str, str]) -> str:

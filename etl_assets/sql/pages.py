@@ -210,8 +210,6 @@ class Reader:
     def _typist(self, table: Table, columns: Sequence[str]) -> "Typist":
         return Typist(table, [name for name in columns if name != ROW], self.typing.cursor())
 
-    # Counting
-
     def _counted(self, request: Request, scan: ScanLog, columns: Sequence[str]) -> Iterator[pa.RecordBatch] | None:
         """The rows by their number alone, where the API can count what is wanted; None where they must be read."""
         stream = request.table.stream
