@@ -59,3 +59,15 @@ class TableError(FinalError):
 
 class LockedError(RetryableError):
     """Somebody else held the warehouse file for longer than the deadline."""
+
+
+class GoogleUnavailable(RetryableError):
+    """BigQuery or Cloud Storage could not be reached, was overloaded, or asks to go slower."""
+
+
+class QuotaError(FinalError):
+    """A quota or a limit that was set is used up; the text names it."""
+
+
+class AccessError(FinalError):
+    """The credential lacks a permission, or there is none."""

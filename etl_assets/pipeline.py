@@ -17,7 +17,8 @@ from etl_assets.spec import Source, Stream
 from etl_assets.streamfiles import load_sources
 from etl_assets.verify import Findings
 from etl_assets.verify import inspect as inspect_files
-from etl_assets.warehouse.duckdb import Difference, DuckDbWarehouse, Loaded
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+from etl_assets.warehouse.protocol import Difference, Loaded, Warehouse
 from etl_assets.window import Window
 
 log = logging.getLogger(__name__)

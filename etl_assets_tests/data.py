@@ -18,7 +18,8 @@ from etl_assets.clean import Cleaned, clean
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.spec import Source, Stream, code_version
 from etl_assets.streamfiles import read_source
-from etl_assets.warehouse.duckdb import DuckDbWarehouse, Loaded
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets.window import Window
 
 DAY = date(2026, 1, 5)

@@ -11,7 +11,7 @@ import pytest
 
 from etl_assets.reconcile import reconcile
 from etl_assets.sandbox.world import FIRST_DAY
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab
 
 LIVE = "_deleted_at IS NULL"

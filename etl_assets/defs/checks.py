@@ -11,7 +11,7 @@ import dagster as dg
 from etl_assets.clean import Cleaned
 from etl_assets.spec import Stream
 from etl_assets.verify import Findings
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 
 _FEWEST, _MOST = 0.5, 2.0  # of what is usual
 _TOO_FEW_TO_JUDGE = 10

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,7 +26,11 @@ from etl_assets.landing import Folder, Manifest
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
+from etl_assets.warehouse import sql
+from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected
 
+PARTITION = "_partition"
+_BATCH_ROWS = 10_000
 _SYSTEM_COLUMNS = {
     "_partition": "DATE",
     "_loaded_at": "TIMESTAMP WITH TIME ZONE",
@@ -40,60 +44,50 @@ _WIDER = {
     "DOUBLE": ("VARCHAR",),
     "JSON": ("VARCHAR",),
 }
-_HISTORY, _HISTORY_AT_LEAST = 8, 3
-_OPS = """
-CREATE SCHEMA IF NOT EXISTS ops;
-CREATE TABLE IF NOT EXISTS ops.loads (
-    source VARCHAR, stream VARCHAR, partition DATE, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
-    rows_raw BIGINT, rows_loaded BIGINT, rows_quarantined BIGINT, rows_duplicate BIGINT, content_hash VARCHAR,
-    landing_uri VARCHAR, run_id VARCHAR, code_version VARCHAR, loaded_at TIMESTAMPTZ);
-CREATE TABLE IF NOT EXISTS ops.quarantine (
-    source VARCHAR, stream VARCHAR, partition DATE, record_key VARCHAR, reason VARCHAR, record VARCHAR,
-    run_id VARCHAR, quarantined_at TIMESTAMPTZ);
-"""
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a load did. `changed` is False when the table already held exactly these rows.
+class DuckDbDialect:
+    """The SQL of DuckDB."""
 
-    `usual_rows` is the median of earlier loads: of the same weekday, or of a snapshot; None while they are few.
-    """
+    def name(self, name: str) -> str:
+        """A quoted name."""
+        return identifier(name)
 
-    table: str
-    uri: str
-    rows: int
-    rows_in_table: int
-    changed: bool
-    usual_rows: float | None
-    seconds: float
-    waited_seconds: float
+    def table(self, schema: str, table: str) -> str:
+        """A quoted table."""
+        return f"{identifier(schema)}.{identifier(table)}"
+
+    def literal(self, value: str | int | date | datetime | None) -> str:
+        """A value as a literal of its type."""
+        match value:
+            case None:
+                return "NULL"
+            case int():
+                return str(value)
+            case datetime():
+                return f"TIMESTAMPTZ {literal(value.isoformat())}"
+            case date():
+                return f"DATE {literal(value.isoformat())}"
+        return literal(value)
+
+    def text(self, value: str, kind: str) -> str:
+        """The value as text."""
+        match kind:
+            case "MD5":
+                return value
+            case "DOUBLE":
+                return f"printf('%.17g', {value})"
+            case "TIMESTAMP" | "TIMESTAMP WITH TIME ZONE":
+                return f"CAST(epoch_us({value}) AS VARCHAR)"
+        return f"CAST({value} AS VARCHAR)"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How a day of a table differs from a clean set: rows missing, rows in another version, rows too many."""
-
-    missing: int
-    changed: int
-    surplus: int
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.changed or self.surplus)
-
-    @property
-    def recovered(self) -> int:
-        """Rows that a load brings back or up to date."""
-        return self.missing + self.changed
-
-
-@dataclass(frozen=True)
-class Built:
-    """A mart that was built; `sample` is a few rows with a header."""
-
-    uri: str
-    rows: int
-    sample: list[tuple[Any, ...]]
+DIALECT = DuckDbDialect()
+_TABLES = {"loads": sql.LOADS, "quarantine": sql.QUARANTINE}
+_OPS = "CREATE SCHEMA IF NOT EXISTS ops;" + "".join(
+    f"CREATE TABLE IF NOT EXISTS ops.{table} ({', '.join(f'{identifier(n)} {kind}' for n, kind in columns.items())});"
+    for table, columns in _TABLES.items()
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +101,7 @@ class DuckDbWarehouse:
     def load(self, source: Source, stream: Stream, day: date | None, clean: Folder, run_id: str) -> Loaded:
         """Put the clean set into the table, with its entry in `ops.loads`, or change nothing at all.
 
-        Raises TableError when the table cannot take the columns, LockedError when the file stays locked,
-        LandingError when clean files are missing.
+        Raises what `Warehouse.load` raises, and LockedError when the file stays locked.
         """
         started = time.monotonic()
         manifest = clean.manifest()
@@ -160,6 +153,19 @@ class DuckDbWarehouse:
             header = tuple(column[0] for column in sample.description or ())
             shown = [header, *sample.fetchall()]
         return Built(str(self.path), rows, shown)
+
+    def select(self, sql: str) -> Selected:
+        """The rows of a SELECT. The file stays open for reading until they are all read."""
+        reading = self.reader()
+        result = reading.__enter__().execute(sql)
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            with contextlib.ExitStack() as stack:
+                stack.push(reading.__exit__)
+                while batch := result.fetchmany(_BATCH_ROWS):
+                    yield from batch
+
+        return Selected([column[0] for column in result.description or ()], rows())
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
@@ -227,12 +233,9 @@ class _Table:
     def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, stream: Stream) -> None:
         self._db = db
         self._stream = stream
-        self._owner = stream.key
-        if owner := source.owner(stream):
-            parent, stamp = owner
-            self._owner = [column for column, taken in stamp.items() if taken in parent.key]
+        self._owner = sql.owner(source, stream)
         self._schema, self._table = source.source, stream.name
-        self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
+        self.name = DIALECT.table(self._schema, self._table)
         self._marks = bool(stream.deletes or stream.sweep)
         columns = dict(stream.table_columns())
         if stream.window is None:
@@ -268,31 +271,25 @@ class _Table:
         """How the table differs from the rows of a clean set of the day; reads only."""
         if not self._present():
             return Difference(manifest.rows, 0, 0)
-        own = self._own(day)
-        same = " AND ".join(f"there.{identifier(name)} = here.{identifier(name)}" for name in self._stream.key)
-        there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
-        newer = "false"
+        outdone = "false"
         if self._stream.mode == "merge":
             version = identifier(str(self._stream.version_column))
-            newer = f"coalesce(there.{version} > here.{version}, false)"
-        absent = "there._run_id IS NULL"
-        if self._marks:  # what the API has is not deleted
-            absent += f" OR (there._deleted_at IS NOT NULL AND NOT {newer})"
-        missing, changed = _one(
-            self._db,
-            f"""SELECT count(*) FILTER ({absent}),
-                       count(*) FILTER (NOT ({absent}) AND {there} <> {here} AND NOT {newer})
-                FROM {rows} AS here LEFT JOIN {self.name} AS there ON {same}""",
+            outdone = f"coalesce(there.{version} > here.{version}, false)"
+        there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
+        lacking, surplus = sql.differences(
+            DIALECT,
+            self._stream,
+            self.name,
+            rows,
+            mine=self._own(day),
+            outdone=outdone,
+            unequal=f"{there} <> {here}",
+            marks=self._marks,
         )
-        (surplus,) = _one(
-            self._db, f"SELECT count(*) FROM (FROM {self.name} WHERE {own}) AS there ANTI JOIN {rows} AS here ON {same}"
-        )
-        return Difference(missing, changed, surplus)
+        return Difference(*_one(self._db, lacking), *_one(self._db, surplus))
 
     def _own(self, day: date | None) -> str:
-        """The rows that a load of the day decides on. Those marked as deleted are kept as they are."""
-        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
-        return f"{own} AND _deleted_at IS NULL" if self._marks else own
+        return sql.own(DIALECT, PARTITION, day, marks=self._marks)
 
     def _present(self, table: str | None = None) -> dict[str, str]:
         return dict(
@@ -308,16 +305,8 @@ class _Table:
         deletes = self._stream.deletes
         if deletes is None or not self._present(deletes.stream):
             return
-        there = f"{identifier(self._schema)}.{identifier(deletes.stream)}"
-        same = " AND ".join(
-            f"{self.name}.{identifier(own)} = told.{identifier(other)}" for own, other in deletes.key.items()
-        )
-        keys = ", ".join(map(identifier, deletes.key.values()))
-        self._db.execute(
-            f"""UPDATE {self.name} SET _deleted_at = told.at
-                FROM (SELECT {keys}, min({identifier(deletes.at)}) AS at FROM {there} GROUP BY ALL) AS told
-                WHERE {same} AND _deleted_at IS NULL"""
-        )
+        there = DIALECT.table(self._schema, deletes.stream)
+        self._db.execute(sql.mark_deleted(DIALECT, self.name, there, deletes))
 
     def learn_of_deletions(self, told_by: str, manifest: Manifest) -> None:
         """Mark what the load of the stream `told_by` says is deleted, if this table exists and listens to it."""
@@ -327,18 +316,9 @@ class _Table:
         if deletes and deletes.stream == told_by:
             self.mark_deleted()
         if self._stream.sweep == told_by:
-            self._mark_absent(told_by, manifest.details["raw"]["started_at"])
-
-    def _mark_absent(self, sweep: str, started_at: str) -> None:
-        """Mark the rows whose key a sweep did not find, unless they changed after it had begun."""
-        there = f"{identifier(self._schema)}.{identifier(sweep)}"
-        same = " AND ".join(f"found.{identifier(name)} = {self.name}.{identifier(name)}" for name in self._stream.key)
-        version = identifier(str(self._stream.version_column))
-        self._db.execute(
-            f"""UPDATE {self.name} SET _deleted_at = ? WHERE _deleted_at IS NULL AND {version} < ?::TIMESTAMPTZ
-                AND NOT EXISTS (SELECT 1 FROM {there} AS found WHERE {same})""",
-            [started_at, started_at],
-        )
+            there = DIALECT.table(self._schema, told_by)
+            began = datetime.fromisoformat(manifest.details["raw"]["started_at"])
+            self._db.execute(sql.mark_absent(DIALECT, self.name, there, self._stream, began))
 
     def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
         """Bring the rows of the file into the table; False when they are all there already and nothing else.
@@ -370,37 +350,25 @@ class _Table:
         line that is no longer in an order disappears, also when it was the last one.
         """
         assert day is not None  # a merge needs a window
-        key = [identifier(name) for name in self._owner]
-        same = " AND ".join(f"there.{name} = here.{name}" for name in key)
-        version = identifier(str(self._stream.version_column))
-        later = f"there._partition > DATE {literal(day.isoformat())}"
-        newer = f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
-                             there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
-        fresh = f"(FROM {file} AS here ANTI JOIN ({self._elsewhere(own, day)}) AS there ON {same} AND {newer})"
+        of = self._stream.of
+        parent = DIALECT.table(self._schema, of.stream) if of and self._present(of.stream) else None
+        outdone = sql.newer(DIALECT, self._stream, PARTITION, day)
+        elsewhere = sql.elsewhere(
+            DIALECT, self.name, self._stream, self._owner, own, partition=PARTITION, parent=parent, day=day
+        )
+        fresh = f"({sql.fresh(DIALECT, file, elsewhere, self._owner, outdone)})"
         if self._holds(own, content_hash(self._db, self._stream, fresh)):
             return False
+        same = sql.same(DIALECT, self._owner, "there", "here")
         self._db.execute(
             f"""DELETE FROM {self.name} AS there WHERE {own} OR EXISTS (
-                    SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {newer})"""
+                    SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {outdone})"""
         )
         self._insert(fresh, day, run_id)
         return True
 
-    def _elsewhere(self, own: str, day: date) -> str:
-        """The versions in other partitions: those of parents, too, which may have no child rows any more."""
-        names = [*self._owner, str(self._stream.version_column)]
-        columns = ", ".join(map(identifier, names))
-        held = f"SELECT {columns}, _partition FROM {self.name} WHERE NOT {own}"
-        of = self._stream.of
-        if of is None or not of.stamp.keys() >= set(names) or not self._present(of.stream):
-            return held
-        taken = ", ".join(identifier(of.stamp[name]) for name in names)
-        parent = f"{identifier(self._schema)}.{identifier(of.stream)}"
-        other = f"_partition <> DATE {literal(day.isoformat())}"
-        return f"{held} UNION ALL SELECT {taken}, _partition FROM {parent} WHERE {other}"
-
     def _insert(self, rows: str, day: date | None, run_id: str) -> None:
-        partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]
+        partition = [] if day is None else [f"{DIALECT.literal(day)} AS {PARTITION}"]
         system = ", ".join([*partition, "now() AS _loaded_at", f"{literal(run_id)} AS _run_id"])
         self._db.execute(f"INSERT INTO {self.name} BY NAME SELECT * EXCLUDE (_page), {system} FROM {rows}")
 
@@ -422,19 +390,9 @@ def _widens(before: str, after: str) -> bool:
 
 
 def _usual_rows(db: duckdb.DuckDBPyConnection, source: Source, stream: Stream, day: date | None) -> float | None:
-    same = "true" if day is None else "partition <> ?::DATE AND dayofweek(partition) = dayofweek(?::DATE)"
     if day and day >= datetime.now(ZoneInfo(source.timezone)).date():
         return None  # the day is not over
-    usual: float | None
-    (usual,) = db.execute(
-        f"""WITH latest AS (
-                SELECT max_by(rows_loaded, loaded_at) AS rows, max(loaded_at) AS loaded FROM ops.loads
-                WHERE source = ? AND stream = ? AND {same}
-                GROUP BY {"loaded_at" if day is None else "partition"} ORDER BY loaded DESC LIMIT {_HISTORY})
-            SELECT CASE WHEN count(*) >= {_HISTORY_AT_LEAST} THEN median(rows) END FROM latest""",
-        [source.source, stream.name, *([] if day is None else [day, day])],
-    ).fetchall()[0]
-    return usual
+    return sql.usual([rows for (rows,) in db.execute(sql.earlier_rows(DIALECT, source, stream, day)).fetchall()])
 
 
 def _record(
@@ -448,21 +406,11 @@ def _record(
     run_id: str,
 ) -> None:
     """The load's entry in `ops.loads`, and the partition's rows in `ops.quarantine`."""
-    who = [source.source, stream.name, day]
-    start, end = manifest.window or (None, None)
-    counts = [manifest.details[name] for name in ("rows_quarantined", "rows_duplicate", "content_hash")]
-    values = [*who, start, end, manifest.details["rows_raw"], manifest.rows, *counts, uri, run_id]
-    db.execute(
-        f"INSERT INTO ops.loads VALUES ({', '.join('?' * 13)}, ?)",
-        [*values, manifest.code_version, datetime.now(UTC)],
-    )
-    db.execute("DELETE FROM ops.quarantine WHERE source = ? AND stream = ? AND partition IS NOT DISTINCT FROM ?", who)
+    values = sql.load_values(source, stream, day, manifest, uri=uri, run_id=run_id)
+    db.execute(sql.insert_load(DIALECT, values))
+    db.execute(sql.delete_quarantine(DIALECT, source, stream, day))
     if quarantine:
-        db.execute(
-            f"""INSERT INTO ops.quarantine
-                SELECT ?, ?, ?, record_key, reason, record, ?, now() FROM read_parquet({literal(str(quarantine))})""",
-            [*who, run_id],
-        )
+        db.execute(sql.insert_quarantine(DIALECT, f"read_parquet({literal(str(quarantine))})", values))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from etl_assets.clean import Cleaned
 from etl_assets.defs import checks
 from etl_assets.landing import Manifest
 from etl_assets.verify import Findings
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets_tests.orchestration.lab import ROOT, Lab, stream_file
 
 DAY = "2026-01-05"

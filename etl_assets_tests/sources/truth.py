@@ -39,7 +39,7 @@ from etl_assets.sandbox.server import running
 from etl_assets.sandbox.world import FIRST_DAY
 from etl_assets.spec import Column, Derived, Source, Stream
 from etl_assets.streamfiles import packaged_files
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets.window import Window
 
 Row = dict[str, Any]
