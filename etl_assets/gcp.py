@@ -84,7 +84,13 @@ def translated(what: str) -> Iterator[None]:
         yield
     except (exceptions.NotFound, exceptions.Conflict, exceptions.PreconditionFailed):
         raise
-    except (exceptions.GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, requests.RequestException) as e:
+    except (
+        exceptions.GoogleAPIError,
+        GoogleAuthError,
+        InvalidResponse,
+        DataCorruption,
+        requests.RequestException,
+    ) as e:
         raise meaning(what, e) from None
 
 
@@ -95,7 +101,9 @@ def meaning(what: str, error: Exception) -> EtlError:
     text = redact.scrub(f"{what}: {getattr(error, 'message', None) or error}")
     reasons = {str(entry.get("reason")) for entry in getattr(error, "errors", ()) if isinstance(entry, dict)}
     status = int(getattr(error, "code", None) or 0)
-    return classified(text, reasons, status, passing=not isinstance(error, exceptions.GoogleAPICallError | GoogleAuthError))
+    return classified(
+        text, reasons, status, passing=not isinstance(error, exceptions.GoogleAPICallError | GoogleAuthError)
+    )
 
 
 def classified(text: str, reasons: set[str], status: int, *, passing: bool = False) -> EtlError:

@@ -4,7 +4,6 @@ Files carry a digest in their name, so they are written once: to find one there 
 read or about to be uploaded lies for the length of a step in a spool folder on the local disk.
 """
 
-import hashlib
 import shutil
 import threading
 import time
@@ -49,7 +48,7 @@ class GcsFiles:
 
     def read(self, name: str) -> tuple[bytes, int]:
         """A document and its generation."""
-        blob = self._blob(name)
+        blob = self._blob(name, chunk_size=None)  # in chunks it would not tell the generation
         with translated(self.uri):
             try:
                 data: bytes = blob.download_as_bytes(retry=self._clients.storage_retry)
@@ -144,8 +143,8 @@ class GcsFiles:
                 raise FileNotFoundError(2, "it is not in the bucket", f"{self.uri}/{name}") from None
         return path
 
-    def _blob(self, name: str) -> Blob:
-        return self._clients.storage.bucket(self._bucket).blob(self._prefix + name, chunk_size=_CHUNK_BYTES)
+    def _blob(self, name: str, chunk_size: int | None = _CHUNK_BYTES) -> Blob:
+        return self._clients.storage.bucket(self._bucket).blob(self._prefix + name, chunk_size=chunk_size)
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,4 @@ def delete_quarantine(d: Dialect, source: Source, stream: Stream, day: date | No
 def insert_quarantine(d: Dialect, rows: str, values: Mapping[str, Any]) -> str:
     """Put the rows that this load leaves out into `ops.quarantine`; `rows` has their key, reason and record."""
     cells = ", ".join(d.name(name) if name not in values else d.literal(values[name]) for name in QUARANTINE)
-    return (
-        f"INSERT INTO {d.table(OPS, 'quarantine')} ({', '.join(map(d.name, QUARANTINE))}) SELECT {cells} FROM {rows}"
-    )
+    return f"INSERT INTO {d.table(OPS, 'quarantine')} ({', '.join(map(d.name, QUARANTINE))}) SELECT {cells} FROM {rows}"

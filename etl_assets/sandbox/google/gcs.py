@@ -35,6 +35,8 @@ def running(files: Path, *, bucket: str) -> Iterator[str]:
 
 
 def _repair(server: Any) -> None:
+    server.RequestHandler.wbufsize = 1 << 16
+    server.RequestHandler.disable_nagle_algorithm = True
     server.HANDLERS = tuple(
         (path, {verb: _conditional(handle) if "/o" in path else handle for verb, handle in handlers.items()})
         for path, handlers in server.HANDLERS
@@ -47,9 +49,7 @@ def _conditional(handle: Callable[..., Any]) -> Callable[..., Any]:
     def handled(request: Any, response: Any, storage: Any, *more: Any, **named: Any) -> Any:
         query = {name: values[0] for name, values in request.query.items()}
         current = storage.objects.get(_bucket(request), {}).get(_object(request, query))
-        generation, metageneration = (
-            (int(current["generation"]), int(current["metageneration"])) if current else (0, 0)
-        )
+        generation, metageneration = (int(current["generation"]), int(current["metageneration"])) if current else (0, 0)
         for name, holds in _CONDITIONS.items():
             if name in query and not holds(generation, metageneration, int(query[name])):
                 response.status = HTTPStatus.PRECONDITION_FAILED

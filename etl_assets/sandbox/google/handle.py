@@ -1,6 +1,6 @@
 """`Google`: the emulators as tests and commands see them, in a process of their own.
 
-    python -m etl_assets.sandbox.google.serve FOLDER
+python -m etl_assets.sandbox.google.serve FOLDER
 """
 
 import json

@@ -1,0 +1,80 @@
+"""The SQL of BigQuery: how it writes names and values, and marts of DuckDB's dialect in its own."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from etl_assets.mart import SCHEMA
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
+
+
+@dataclass(frozen=True)
+class BigQueryDialect:
+    """GoogleSQL over the datasets `<prefix><schema>` of a project."""
+
+    project: str
+    prefix: str
+
+    def name(self, name: str) -> str:
+        """A quoted name."""
+        return f"`{name}`"
+
+    def table(self, schema: str, table: str) -> str:
+        """A quoted table."""
+        return f"`{self.project}.{self.prefix}{schema}.{table}`"
+
+    def literal(self, value: str | int | date | datetime | None) -> str:
+        """A value as a literal of its type."""
+        match value:
+            case None:
+                return "NULL"
+            case int():
+                return str(value)
+            case datetime():
+                return f"TIMESTAMP '{value.isoformat(' ')}'"
+            case date():
+                return f"DATE '{value.isoformat()}'"
+        return f"'{value.translate(_ESCAPES)}'"
+
+    def text(self, value: str, kind: str) -> str:
+        """The value as text. FORMAT writes the word NULL for a NULL."""
+        match kind.split("("):
+            case ["MD5"]:
+                return f"TO_HEX({value})"
+            case ["VARCHAR" | "JSON"]:
+                return value
+            case ["DOUBLE"]:
+                return f"IF({value} IS NULL, NULL, FORMAT('%.17g', {value}))"
+            case ["DECIMAL", digits]:
+                scale = digits.rstrip(")").split(",")[1]
+                return f"IF({value} IS NULL, NULL, FORMAT('%.{scale}f', {value}))"
+            case ["TIMESTAMP WITH TIME ZONE"]:
+                return f"CAST(UNIX_MICROS({value}) AS STRING)"
+            case ["TIMESTAMP"]:
+                return f"CAST(UNIX_MICROS(TIMESTAMP({value})) AS STRING)"
+        return f"CAST({value} AS STRING)"
+
+
+def transpiled(sql: str, dialect: BigQueryDialect, partitions: set[str]) -> str:
+    """A SELECT of DuckDB's dialect in BigQuery's, its tables in this project.
+
+    `partitions` are the names of the partition columns of the tables that it reads, `_partition` elsewhere.
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    tree: Any = sqlglot.parse_one(sql, read="duckdb")
+    for table in tree.find_all(exp.Table):
+        if table.db:
+            table.set("db", exp.to_identifier(f"{dialect.prefix}{table.db}", quoted=True))
+            table.set("catalog", exp.to_identifier(dialect.project, quoted=True))
+    other = next(iter(partitions), "_partition")
+    for column in tree.find_all(exp.Column):
+        if column.name == "_partition" and other != "_partition":
+            column.set("this", exp.to_identifier(other, quoted=True))
+    text: str = tree.sql(dialect="bigquery", pretty=True)
+    return text
+
+
+__all__ = ["SCHEMA", "BigQueryDialect", "transpiled"]
