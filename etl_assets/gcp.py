@@ -79,7 +79,7 @@ class Clients:
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn errors of Google's libraries into ours. NotFound, Conflict and PreconditionFailed pass: callers mean them."""
+    """Turn errors of Google's libraries into ours, but for those that callers expect and handle."""
     try:
         yield
     except (exceptions.NotFound, exceptions.Conflict, exceptions.PreconditionFailed):
@@ -101,9 +101,9 @@ def meaning(what: str, error: Exception) -> EtlError:
     text = redact.scrub(f"{what}: {getattr(error, 'message', None) or error}")
     reasons = {str(entry.get("reason")) for entry in getattr(error, "errors", ()) if isinstance(entry, dict)}
     status = int(getattr(error, "code", None) or 0)
-    return classified(
-        text, reasons, status, passing=not isinstance(error, exceptions.GoogleAPICallError | GoogleAuthError)
-    )
+    if isinstance(error, GoogleAuthError) and not error.retryable:
+        status = 401
+    return classified(text, reasons, status, passing=not isinstance(error, exceptions.GoogleAPICallError))
 
 
 def classified(text: str, reasons: set[str], status: int, *, passing: bool = False) -> EtlError:

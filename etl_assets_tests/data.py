@@ -90,8 +90,9 @@ class Bench:
     @classmethod
     def at(cls, root: Path) -> "Bench":
         """The bench that was made in that folder before, perhaps by another process."""
-        source = read_source(root / "demo.yaml")
-        return cls(root, source, source.stream("things"))
+        source, google = read_source(root / "demo.yaml"), root / "google.json"
+        env = json.loads(google.read_text()) if google.exists() else {}
+        return cls(root, source, source.stream("things"), google=tuple(env.items()))
 
     def folder(self, layer: str, day: date | None) -> Folder:
         return Folder(self.landing, layer, self.source.source, self.stream.name, day)
@@ -216,7 +217,7 @@ class Bench:
 @functools.lru_cache(maxsize=8)
 def _pipeline(root: Path, google: tuple[tuple[str, str], ...]) -> Pipeline:
     # Loads come faster than anywhere else.
-    return Pipeline(Settings.read({**dict(google), "ETL_DATA_DIR": str(root), "BIGQUERY_TABLE_RATES": "1000/1s"}))
+    return Pipeline(Settings.read({"BIGQUERY_TABLE_RATES": "1000/1s", **dict(google), "ETL_DATA_DIR": str(root)}))
 
 
 def fetch(db: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> list[dict[str, Any]]:

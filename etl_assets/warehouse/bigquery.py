@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -247,7 +247,7 @@ class _Runner:
         config = bigquery.LoadJobConfig.from_api_repr({"load": job.config})
         config.labels = self._labels
         return self._client.load_table_from_uri(
-            list(job.uris), job.into, job_config=config, job_id=job.id, retry=self._retry
+            list(job.uris), job.into, job_config=cast(bigquery.LoadJobConfig, config), job_id=job.id, retry=self._retry
         )
 
     def _config(self) -> bigquery.QueryJobConfig:

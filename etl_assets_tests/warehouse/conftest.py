@@ -1,5 +1,6 @@
 """The emulators of Google's services, one pair per process of the tests, and benches of both warehouses."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,9 @@ def env(google: Google, place: str) -> dict[str, str]:
 @pytest.fixture
 def on_bigquery(env: dict[str, str], tmp_path: Path) -> Of:
     def made(stream: str, *, more: str = "") -> Bench:
-        bench = Bench.of(tmp_path, stream, more=more)
-        return Bench(bench.root, bench.source, bench.stream, google=tuple(env.items()))
+        (tmp_path / "google.json").write_text(json.dumps(env))
+        Bench.of(tmp_path, stream, more=more)
+        return Bench.at(tmp_path)
 
     return made
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl_assets_tests.data import DAY, Bench, utc
+from etl_assets_tests.data import DAY, utc
 from etl_assets_tests.warehouse.conftest import Of
 from etl_assets_tests.warehouse.material import (
     CONTENT,
@@ -300,7 +300,7 @@ def test_a_column_widens_without_losing_values(of: Of, before: str, after: str, 
     bench.loaded([], day=NEXT)
     ((number, text),) = (found.values() for found in bench.table("id, CAST(v AS VARCHAR) AS v"))
     assert number == 1
-    if after in ("string", "timestamp"):
+    if after in ("string", "timestamp") and not before.startswith("decimal"):
         assert text == then
     else:
         assert Decimal(text) == Decimal(then)

@@ -288,7 +288,7 @@ def _repair_schema_changes(engines: list[Any]) -> None:
         done = await execute(*given, **named)
         bound = signature.bind(*given, **named).arguments
         for place in re.findall(r"(?i)ALTER TABLE `?([\w.-]+)`?", bound["bq_sql"].replace("`.`", ".")):
-            *_, dataset, table = [bound["project_id"], *place.split(".")]
+            dataset, table = place.split(".")[-2:]
             _learn(bound["ctx"].catalog, engines[0], (bound["project_id"], dataset, table))
         return done
 

@@ -31,9 +31,9 @@ _KEPT_BODY = 20_000
 class Fault:
     """What happens to requests that match, after `skip` of them and `times` times.
 
-    `path` and `body` are regular expressions, searched. `status` with `reason` is answered instead of asking
-    the emulator; `lost` asks it and closes the connection without an answer; `delay` waits before the request
-    is handed on; `patch` is merged into an answer that is JSON.
+    `path` and `body` are regular expressions, searched. `status` with `reason`, or `reply`, is answered instead of
+    asking the emulator; `lost` asks it and closes the connection without an answer; `delay` waits before the
+    request is handed on, `hold` before the answer is; `patch` is merged into an answer that is JSON.
     """
 
     method: str = ""
@@ -46,6 +46,8 @@ class Fault:
     message: str = ""
     lost: bool = False
     delay: float = 0.0
+    hold: float = 0.0
+    reply: dict[str, Any] = field(default_factory=dict)
     patch: dict[str, Any] = field(default_factory=dict)
     seen: int = 0
     fired: int = 0
@@ -60,7 +62,9 @@ class Fault:
         return hit
 
     def answer(self) -> bytes:
-        """Google's form of an error."""
+        """The reply, or Google's form of an error."""
+        if self.reply:
+            return json.dumps(self.reply).encode()
         message = self.message or f"{self.reason}, said by the proxy"
         error = {"code": self.status, "message": message, "errors": [{"reason": self.reason, "message": message}]}
         return json.dumps({"error": error}).encode()
@@ -91,21 +95,26 @@ def before(url: str) -> Iterator[str]:
         def answer_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path.startswith(CONTROL):
-                return self._send(200, {}, _controlled(state, self.command, body))
+                self._send(200, {}, _controlled(state, self.command, body))
+                return
             fault = state.take(self.command, self.path, body[:_KEPT_BODY].decode("utf-8", "replace"))
             if fault and fault.delay:
                 time.sleep(fault.delay)
-            if fault and fault.status:
-                return self._send(fault.status, {"Content-Type": "application/json"}, fault.answer())
+            if fault and (fault.status or fault.reply):
+                self._send(fault.status or 200, {"Content-Type": "application/json"}, fault.answer())
+                return
             status, headers, answer = _forwarded(target.netloc, self.command, self.path, self.headers, body)
+            if fault and fault.hold:
+                time.sleep(fault.hold)
             if fault and fault.lost:
                 linger = struct.pack("ii", 1, 0)  # a reset, not an end
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.close_connection = True
-                return self.connection.close()
+                self.connection.close()
+                return
             if fault and fault.patch:
                 answer = json.dumps(_merged(json.loads(answer), fault.patch)).encode()
-            return self._send(status, headers, answer)
+            self._send(status, headers, answer)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer_request
 
