@@ -9,8 +9,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test check format dev bench chaos ui clean
 
-demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
-	@ETL_SOURCES_DIR= etl-assets sandbox -- python -m etl_assets.defs.demo
+# make demo WAREHOUSE=bigquery: the same on emulators of BigQuery and Cloud Storage, which the tests bring along.
+demo: $(if $(filter bigquery,$(WAREHOUSE)),.venv/.test,.venv/.base) $(DAGSTER_HOME)/dagster.yaml
+	@ETL_SOURCES_DIR= etl-assets sandbox $(if $(filter bigquery,$(WAREHOUSE)),--google) -- python -m etl_assets.defs.demo
 
 test: .venv/.test
 	@python -m pytest -n auto --dist worksteal

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from etl_assets.errors import EtlError, SettingError
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
 from etl_assets.schema import schema_text
+from etl_assets.settings import Settings
 from etl_assets.spec import Source
 
 
@@ -125,8 +127,9 @@ def _warn(warnings: Sequence[str]) -> None:
 @click.option("--seed", default=1, show_default=True, help="Same seed and scale, same data.")
 @click.option("--days", default=3, show_default=True, help="Days of data, from 2026-01-05 on.")
 @click.option("--scale", default=1.0, show_default=True, help="Size of the data.")
+@click.option("--google", is_flag=True, help="Emulators of BigQuery and Cloud Storage as well (test dependencies).")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def sandbox(port: int, seed: int, days: int, scale: float, command: tuple[str, ...]) -> None:
+def sandbox(port: int, seed: int, days: int, scale: float, google: bool, command: tuple[str, ...]) -> None:
     """Run simulators of every vendor on this machine.
 
     Prints the variables that point at them, then `ready`, and serves until it is stopped. With a COMMAND
@@ -134,4 +137,10 @@ def sandbox(port: int, seed: int, days: int, scale: float, command: tuple[str, .
     """
     from etl_assets.sandbox.server import serve
 
-    sys.exit(serve(port, seed, days, scale, command))
+    with ExitStack() as stack:
+        more = {}
+        if google:
+            from etl_assets.sandbox.google.handle import running
+
+            more = stack.enter_context(running(Settings.read().data_dir / "google")).env()
+        sys.exit(serve(port, seed, days, scale, command, more))

@@ -22,10 +22,15 @@ FIRST_DAY = date(2026, 1, 5)
 DAYS = 3
 NEXT = """What to try next:
   make dev                          the Dagster UI on http://127.0.0.1:3000, with the simulators behind it
-  duckdb {warehouse}
-                                    or any other DuckDB client: SELECT * FROM mart.worklog
+  {look}
   cp .env.example .env              fill in your own credentials, then: etl-assets check
   docs/streams.md                   declare a further endpoint in a few lines of YAML"""
+LOOK = {
+    "duckdb": """duckdb {warehouse}
+                                    or any other DuckDB client: SELECT * FROM mart.worklog""",
+    "bigquery": """docs/bigquery.md                  a project, a bucket and a service account of your own
+                                    (the tables of the emulator are gone now, its bucket is in {bucket})""",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,10 @@ def main() -> int:
     lines = list(_lines(pipeline, seconds))
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, lines)
-    print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
+    look = LOOK[pipeline.settings.warehouse].format(
+        warehouse=pipeline.settings.duckdb_path, bucket=pipeline.settings.data_dir / "google"
+    )
+    print(f"\n{_table(lines, 'simple')}\n\nReport: {report}\n\n{NEXT.format(look=look)}")
     return 0
 
 
@@ -87,11 +95,11 @@ def _add_seconds(seconds: dict[str, float], done: dg.ExecuteInProcessResult) -> 
 
 
 def _lines(pipeline: Pipeline, seconds: dict[str, float]) -> Iterator[_Line]:
-    with pipeline.warehouse.reader() as db:
-        for asset, spent in sorted(seconds.items()):
-            *_, schema, table = asset.split("/")
-            rows = db.execute(f"SELECT count(*) FROM {identifier(schema)}.{identifier(table)}").fetchall()[0][0]
-            yield _Line(asset, rows, spent, f"{schema}.{table}")
+    for asset, spent in sorted(seconds.items()):
+        *_, schema, table = asset.split("/")
+        counted = pipeline.warehouse.select(f"SELECT count(*) FROM {identifier(schema)}.{identifier(table)}")
+        ((rows,),) = counted.rows
+        yield _Line(asset, rows, spent, f"{schema}.{table}")
 
 
 def _table(lines: list[_Line], style: str) -> str:

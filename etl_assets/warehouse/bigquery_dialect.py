@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from etl_assets.mart import SCHEMA
-
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 
 
@@ -22,7 +20,7 @@ class BigQueryDialect:
 
     def table(self, schema: str, table: str) -> str:
         """A quoted table."""
-        return f"`{self.project}.{self.prefix}{schema}.{table}`"
+        return f"`{self.project}`.`{self.prefix}{schema}`.`{table}`"
 
     def literal(self, value: str | int | date | datetime | None) -> str:
         """A value as a literal of its type."""
@@ -57,24 +55,43 @@ class BigQueryDialect:
 
 
 def transpiled(sql: str, dialect: BigQueryDialect, partitions: set[str]) -> str:
-    """A SELECT of DuckDB's dialect in BigQuery's, its tables in this project.
+    """A statement of DuckDB's dialect in BigQuery's, its tables in this project.
 
     `partitions` are the names of the partition columns of the tables that it reads, `_partition` elsewhere.
     """
     import sqlglot
     from sqlglot import exp
 
-    tree: Any = sqlglot.parse_one(sql, read="duckdb")
-    for table in tree.find_all(exp.Table):
-        if table.db:
-            table.set("db", exp.to_identifier(f"{dialect.prefix}{table.db}", quoted=True))
-            table.set("catalog", exp.to_identifier(dialect.project, quoted=True))
     other = next(iter(partitions), "_partition")
-    for column in tree.find_all(exp.Column):
-        if column.name == "_partition" and other != "_partition":
-            column.set("this", exp.to_identifier(other, quoted=True))
-    text: str = tree.sql(dialect="bigquery", pretty=True)
+
+    def translated(node: Any) -> Any:
+        """What sqlglot takes over as it is, though BigQuery has another word or another meaning for it."""
+        match node:
+            case exp.Table() if node.db:
+                node.set("db", exp.to_identifier(f"{dialect.prefix}{node.db}", quoted=True))
+                node.set("catalog", exp.to_identifier(dialect.project, quoted=True))
+            case exp.Column(name="_partition"):
+                node.set("this", exp.to_identifier(other, quoted=True))
+            case exp.IgnoreNulls(this=exp.AnyValue()):
+                return node.this
+            case exp.Filter():
+                return _where(node.this, node.expression.this)
+            case exp.Anonymous() if node.name.lower() == "timezone":
+                zone, instant = node.expressions
+                return exp.func("DATETIME", instant, zone)
+            case exp.TimestampTrunc() | exp.DateTrunc() if node.text("unit").upper() == "WEEK":
+                return exp.Anonymous(this="DATE_TRUNC", expressions=[node.this, exp.var("WEEK(MONDAY)")])
+        return node
+
+    text: str = sqlglot.parse_one(sql, read="duckdb").transform(translated).sql(dialect="bigquery", pretty=True)
     return text
 
 
-__all__ = ["SCHEMA", "BigQueryDialect", "transpiled"]
+def _where(aggregate: Any, condition: Any) -> Any:
+    """The aggregate of the rows for which the condition holds; BigQuery has no FILTER."""
+    from sqlglot import exp
+
+    if isinstance(aggregate, exp.Count) and isinstance(aggregate.this, exp.Star):
+        return exp.CountIf(this=condition)
+    aggregate.set("this", exp.If(this=condition, true=aggregate.this, false=exp.null()))
+    return aggregate

@@ -143,7 +143,7 @@ def row_digest(d: Dialect, stream: Stream, of: str = "") -> str:
     texts = [d.text(f"{prefix}{d.name(name)}", kind) for name, kind in columns]
     # With its length before it, no text can run into the next one.
     parts = ", ".join(f"coalesce({d.text(f'length({text})', 'BIGINT')} || ':' || {text}, '-')" for text in texts)
-    digest = d.text(f"md5(concat({parts}))", "MD5")
+    digest = d.text(f"md5(array_to_string([{parts}], ''))", "MD5")
     return f"CAST(concat('0x', substr({digest}, 1, 15)) AS BIGINT)"
 
 

@@ -37,7 +37,7 @@ def test_each_layer_says_how_many_rows_where_and_how_long(lab: Lab) -> None:
     for metadata in (raw, clean, table):
         assert 0 < metadata["seconds"] < 60
     assert raw["seconds_waiting_for_limits"] >= 0
-    assert table["seconds_waiting_for_the_file"] >= 0
+    assert table["seconds_waiting_for_the_table"] >= 0
 
 
 def test_a_list_is_counted_as_a_whole_table(lab: Lab) -> None:

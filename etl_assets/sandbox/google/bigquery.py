@@ -8,6 +8,7 @@ missing is listed in docs/bigquery.md.
 import asyncio
 import inspect
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from bqemulator.storage.sql_identifiers import quoted_table_ref
 from bqemulator.storage.type_map import bq_schema_to_duckdb_columns, duckdb_type_to_bq_field
 
 _REFUSED_NAMES = re.compile(r"(?i)^(_PARTITION|_TABLE_|_FILE_|_ROW_TIMESTAMP|__ROOT__|_COLIDENTIFIER)")
+_MONDAY = re.compile(r"(?i)DATE_TRUNC\(([\w.`]+), WEEK\(MONDAY\)\)")
 _PARTITION_FORMATS = {"DAY": "%Y%m%d", "HOUR": "%Y%m%d%H", "MONTH": "%Y%m", "YEAR": "%Y"}
 _HOST = "127.0.0.1"
 
@@ -53,8 +55,12 @@ def running(files: Path, *, project: str) -> Iterator[str]:
         up.set()
         loop.run_forever()
 
+    # Its parser recurses where BigQuery's does not.
+    sys.setrecursionlimit(20_000)
+    usual = threading.stack_size(256 << 20)
     thread = threading.Thread(target=run, name="bigquery", daemon=True)
     thread.start()
+    threading.stack_size(usual)
     if not up.wait(60):
         raise TimeoutError("the BigQuery emulator did not start within 60 s")
     try:
@@ -285,8 +291,11 @@ def _repair_schema_changes(engines: list[Any]) -> None:
     signature = inspect.signature(execute)
 
     async def execute_query_job(*given: Any, **named: Any) -> Any:
-        done = await execute(*given, **named)
         bound = signature.bind(*given, **named).arguments
+        # Its week begins on Sundays, whatever is asked for.
+        monday = r"DATE_SUB(\1, INTERVAL MOD(EXTRACT(DAYOFWEEK FROM \1) + 5, 7) DAY)"
+        bound["bq_sql"] = _MONDAY.sub(monday, bound["bq_sql"])
+        done = await execute(**bound)
         for place in re.findall(r"(?i)ALTER TABLE `?([\w.-]+)`?", bound["bq_sql"].replace("`.`", ".")):
             dataset, table = place.split(".")[-2:]
             _learn(bound["ctx"].catalog, engines[0], (bound["project_id"], dataset, table))
