@@ -26,6 +26,8 @@ def main() -> None:
 def check(source: str | None) -> None:
     """Validate stream files, settings and credentials, with one cheap call per source.
 
+    With BigQuery also bucket and project, and what looking at the tables would bill.
+
     Exit 0 when everything is ready, 1 when something is missing or refused.
     """
     try:
@@ -33,8 +35,10 @@ def check(source: str | None) -> None:
         sources = _selected(pipeline, source)
     except EtlError as error:
         raise click.ClickException(str(error)) from None
-    failed = [one for one in sources if not _checked(pipeline, one)]
-    sys.exit(1 if failed else 0)
+    ready = [_checked(pipeline, one) for one in sources]
+    if pipeline.settings.warehouse == "bigquery":
+        ready.append(_checked_google(pipeline, sources))
+    sys.exit(0 if all(ready) else 1)
 
 
 def _selected(pipeline: Pipeline, name: str | None) -> Sequence[Source]:
@@ -57,6 +61,20 @@ def _checked(pipeline: Pipeline, source: Source) -> bool:
         click.echo(_indented(f"refused: {redact.scrub(str(error))}"))
         return False
     click.echo(f"  ready at {api.connection.base_url}")
+    return True
+
+
+def _checked_google(pipeline: Pipeline, sources: Sequence[Source]) -> bool:
+    """Whether bucket and project answer; says what one look at each source's tables would bill, by dry runs."""
+    from etl_assets.warehouse.bigquery import readiness
+
+    click.echo("bigquery:")
+    try:
+        for line in readiness(pipeline.warehouse, sources):
+            click.echo(f"  {line}")
+    except EtlError as error:
+        click.echo(_indented(f"not ready: {redact.scrub(str(error))}"))
+        return False
     return True
 
 

@@ -108,7 +108,10 @@ class Folder:
             raise LandingError(f"{file}: not a readable manifest: {error}") from None
 
     def files(self, manifest: Manifest) -> list[Path]:
-        """Local paths of the manifest's files, each checked for size and digest. Raises LandingError."""
+        """Local paths of the manifest's files, each checked for size and digest. Raises LandingError.
+
+        The files of a remote storage are there as long as this folder is.
+        """
         entries = [entry for entry in manifest.files if not entry.name.endswith(FOR_PEOPLE)]
         try:
             paths = self._files.local([entry.name for entry in entries])

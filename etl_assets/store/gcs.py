@@ -48,7 +48,7 @@ class GcsFiles:
 
     def read(self, name: str) -> tuple[bytes, int]:
         """A document and its generation."""
-        blob = self._blob(name, chunk_size=None)  # in chunks it would not tell the generation
+        blob = self._blob(name, in_chunks=False)  # in chunks it would not tell the generation
         with translated(self.uri):
             try:
                 data: bytes = blob.download_as_bytes(retry=self._clients.storage_retry)
@@ -143,8 +143,9 @@ class GcsFiles:
                 raise FileNotFoundError(2, "it is not in the bucket", f"{self.uri}/{name}") from None
         return path
 
-    def _blob(self, name: str, chunk_size: int | None = _CHUNK_BYTES) -> Blob:
-        return self._clients.storage.bucket(self._bucket).blob(self._prefix + name, chunk_size=chunk_size)
+    def _blob(self, name: str, *, in_chunks: bool = True) -> Blob:
+        chunk = _CHUNK_BYTES if in_chunks else None
+        return self._clients.storage.bucket(self._bucket).blob(self._prefix + name, chunk_size=chunk)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ Nothing is appended: a day is replaced as `table$YYYYMMDD`, a snapshot as a whol
 go through a staging table and one MERGE.
 """
 
+import contextlib
 import json
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as JobTimeout
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -38,7 +39,7 @@ from etl_assets.warehouse import bigquery_schema as schemas
 from etl_assets.warehouse import sql
 from etl_assets.warehouse.bigquery_dialect import BigQueryDialect, transpiled
 from etl_assets.warehouse.duckdb import DIALECT as LOCAL
-from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected
+from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected, Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -694,6 +695,22 @@ class _Load:
                 config.destination_table_description = self._table.description
         loaded: dict[str, Any] = config.to_api_repr()["load"]
         return loaded
+
+
+def readiness(warehouse: Warehouse, sources: Sequence[Source]) -> Iterator[str]:
+    """What a check says of bucket and project. Raises EtlError when one of them refuses."""
+    assert isinstance(warehouse, BigQueryWarehouse)
+    settings = warehouse.clients.settings
+    with contextlib.suppress(FileNotFoundError):
+        warehouse.store.folder("check").read("nothing")  # an answer, if only that there is none
+    yield f"landing ready at {warehouse.store.folder('').uri}"
+    with translated("BigQuery"):
+        warehouse.runner({}).query("SELECT 1")
+    yield f"project {settings.project} runs jobs in {settings.location}"
+    for source in sources:
+        scanned = [warehouse.scanned_bytes(source, stream) for stream in source.streams]
+        present = [number for number in scanned if number is not None]
+        yield f"{source.source}: {len(present)} tables, comparing all of them bills {sum(present) / 1e6:.1f} MB"
 
 
 def _partitions(tables: Any) -> set[str]:

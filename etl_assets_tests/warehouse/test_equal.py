@@ -28,12 +28,19 @@ STREAMS = {
 
 
 @contextmanager
-def loaded(env: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pipeline, DuckDbWarehouse]]:
+def loaded(
+    env: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Pipeline, DuckDbWarehouse]]:
     """Every stream extracted and cleaned once, in the bucket, and loaded into both warehouses."""
     duckdb = DuckDbWarehouse(folder / "warehouse.duckdb", 60, 300)
     with running(vendors=tuple(STREAMS), days=2) as sandbox:
         sandbox.vendor("jushuitan").change("settings", per_second=0, per_minute=0)
-        for name, value in {**env, **sandbox.env(), "ETL_DATA_DIR": str(folder), "BIGQUERY_TABLE_RATES": "1000/1s"}.items():
+        for name, value in {
+            **env,
+            **sandbox.env(),
+            "ETL_DATA_DIR": str(folder),
+            "BIGQUERY_TABLE_RATES": "1000/1s",
+        }.items():
             monkeypatch.setenv(name, value)
         pipeline = Pipeline.from_environment()
         for name, streams in STREAMS.items():
@@ -87,5 +94,6 @@ def test_twenty_streams_have_equal_content_in_both_warehouses(
 def rounded(row: tuple[object, ...]) -> tuple[object, ...]:
     """Sums of floats depend on their order."""
     return tuple(
-        round(float(value), 6) if isinstance(value, float) or type(value).__name__ == "Decimal" else value for value in row
+        round(float(value), 6) if isinstance(value, float) or type(value).__name__ == "Decimal" else value
+        for value in row
     )

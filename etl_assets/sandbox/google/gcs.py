@@ -1,6 +1,5 @@
 """The Cloud Storage emulator (gcp-storage-emulator), with the preconditions that it ignores."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -19,7 +18,9 @@ _CONDITIONS: dict[str, Callable[[int, int, int], bool]] = {
 @contextmanager
 def running(files: Path, *, bucket: str) -> Iterator[str]:
     """The emulator in a thread; gives its URL. Objects lie in `files/<bucket>/<object>`."""
-    os.environ["STORAGE_DIR"] = "."  # read when the emulator is imported
+    from gcp_storage_emulator import settings
+
+    settings.STORAGE_DIR = "."  # read when the rest of it is imported
     from gcp_storage_emulator import server
 
     if not getattr(server, "repaired", False):
