@@ -82,7 +82,7 @@ class Pipeline:
         from etl_assets.warehouse.bigquery import BigQueryWarehouse
 
         folders = {name: settings.data_dir / name for name in ("limits", "spill")}
-        return BigQueryWarehouse(self.clients, self.landing, memory_mb=settings.duckdb_memory_mb, **folders)
+        return BigQueryWarehouse(self.clients, self.landing, memory_mb=settings.duckdb_memory_mb * 2 // 3, **folders)
 
     def api(self, source: Source) -> Api:
         """The source's API. Raises SettingError when a variable of the source is missing."""

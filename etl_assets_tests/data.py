@@ -216,8 +216,7 @@ class Bench:
 
 @functools.lru_cache(maxsize=8)
 def _pipeline(root: Path, google: tuple[tuple[str, str], ...]) -> Pipeline:
-    # Loads come faster than anywhere else.
-    return Pipeline(Settings.read({"BIGQUERY_TABLE_RATES": "1000/1s", **dict(google), "ETL_DATA_DIR": str(root)}))
+    return Pipeline(Settings.read({**dict(google), "ETL_DATA_DIR": str(root)}))
 
 
 def fetch(db: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> list[dict[str, Any]]:

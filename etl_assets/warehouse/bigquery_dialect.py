@@ -83,7 +83,11 @@ def transpiled(sql: str, dialect: BigQueryDialect, partitions: set[str]) -> str:
                 return exp.Anonymous(this="DATE_TRUNC", expressions=[node.this, exp.var("WEEK(MONDAY)")])
         return node
 
-    text: str = sqlglot.parse_one(sql, read="duckdb").transform(translated).sql(dialect="bigquery", pretty=True)
+    tree: Any = exp.Subquery(this=sqlglot.parse_one(sql, read="duckdb"))  # so that the root can be replaced, too
+    for node in list(tree.this.walk(bfs=False)):
+        if (new := translated(node)) is not node:
+            node.replace(new)
+    text: str = tree.this.sql(dialect="bigquery", pretty=True)
     return text
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from etl_assets.errors import FinalError, TableError
+from etl_assets.mart import Mart
+from etl_assets.warehouse.protocol import Difference
 from etl_assets_tests.data import DAY, utc
 from etl_assets_tests.warehouse.conftest import Of
 from etl_assets_tests.warehouse.material import (
@@ -380,3 +383,88 @@ def test_the_usual_number_of_rows_is_that_of_the_same_weekday(
         day = DAY + timedelta(days=shift)
         bench.loaded([row(n, day) for n in range(count)], day=day)
     assert bench.loaded([row(1)], day=DAY).usual_rows == usual
+
+
+# Comparing
+
+
+@pytest.mark.parametrize("stream", [REPLACE, MERGE], ids=["replace", "merge"])
+def test_a_comparison_counts_what_differs_and_changes_nothing(of: Of, stream: str) -> None:
+    bench = of(stream)
+    bench.cleaned([row(1), row(2)], day=DAY)
+    compare = bench.warehouse.compare
+    assert compare(bench.source, bench.stream, DAY, bench.folder("clean", DAY)) == Difference(2, 0, 0)
+    bench.load(day=DAY)
+    before = bench.table()
+    assert not compare(bench.source, bench.stream, DAY, bench.folder("clean", DAY))
+    bench.cleaned([row(2, v="changed"), row(3), row(4)], day=DAY)
+    assert compare(bench.source, bench.stream, DAY, bench.folder("clean", DAY)) == Difference(2, 1, 1)
+    assert bench.table() == before
+
+
+def test_a_newer_version_of_another_day_is_no_difference(of: Of) -> None:
+    bench = of(MERGE)
+    bench.loaded([row(1, v="old"), row(2)], day=DAY)
+    bench.loaded([row(1, NEXT, v="new")], day=NEXT)
+    assert not bench.warehouse.compare(bench.source, bench.stream, DAY, bench.folder("clean", DAY))
+
+
+# Schema and marts
+
+
+def test_a_change_of_a_column_that_could_lose_values_is_refused_before_anything_is_written(of: Of) -> None:
+    bench = of(typed("number"))
+    bench.loaded([row(1, v=1.5)], day=DAY)
+    before, loads = bench.table(), bench.query("FROM ops.loads")
+    bench = redeclared(bench, "description: changed\n" + typed("integer").replace("  v:", "  added: string\n  v:"))
+    bench.cleaned([row(2, NEXT, v=1)], day=NEXT)
+    with pytest.raises(TableError, match=r"demo\.things\.v is .* and cannot become .*; give the column another name"):
+        bench.load(day=NEXT)
+    assert (bench.table(), bench.query("FROM ops.loads")) == (before, loads)
+
+
+def test_a_table_of_bigquery_is_partitioned_clustered_described_and_labelled(on_bigquery: Of) -> None:
+    stream = """
+    description: "It's 日本"
+    window: {column: t}
+    key: [id, part, n]
+    columns:
+      id: {type: integer, description: "The id; \\"so\\""}
+      part: string
+      n: number
+      t: timestamp
+      m: "decimal(12,2)"
+      j: json
+      w: datetime
+    """
+    bench = on_bigquery(stream)
+    bench.loaded([row(1, part="a", n=0.5, m="1.25", j=[1], w="2026-01-05T09:00:00")], day=DAY, run_id="Run 1")
+    table = bench.warehouse.table("demo", "things")
+    assert (table.time_partitioning.field, table.time_partitioning.type_) == ("partition_date", "DAY")
+    assert table.clustering_fields == ["id", "part"]
+    assert table.description == "It's 日本"
+    assert table.labels == {"source": "demo", "stream": "things", "run": "run_1"}
+    fields = {field.name: field for field in table.schema}
+    assert fields["id"].description == 'The id; "so"'
+    kinds = {name: field.field_type for name, field in fields.items()}
+    assert [kinds[name] for name in ("id", "n", "t", "m", "j", "w", "_extra")] == [
+        *("INT64", "FLOAT64", "TIMESTAMP", "NUMERIC", "STRING", "DATETIME", "STRING")
+    ]
+    assert kinds.keys() >= {"_loaded_at", "_run_id", "partition_date"}
+
+
+def test_a_mart_is_built_from_the_same_sql(of: Of) -> None:
+    bench = of(REPLACE)
+    bench.loaded([row(1, v="a"), row(2, v="b", hour=23)], day=DAY)
+    text = """SELECT _partition AS day, CAST(date_trunc('week', _partition) AS DATE) AS week, count(*) FILTER (v = 'a') AS a_rows,
+              sum(id) FILTER (v = 'b') AS total, any_value(v) AS v,
+              max(CAST(timezone('Asia/Tokyo', t) AS DATE)) AS local FROM demo.things GROUP BY ALL"""
+    mart = Mart("m", "It's a mart.", text, (("demo", "things"),))
+    for _ in range(2):
+        built = bench.warehouse.build(mart)
+        assert built.rows == 1
+    (found,) = bench.query("SELECT day, week, a_rows, total, local FROM mart.m")
+    assert list(found.values()) == [DAY, date(2026, 1, 5), 1, 2, DAY]
+    missing = Mart("n", "", "SELECT 1 FROM demo.nothing", (("demo", "nothing"),))
+    with pytest.raises(FinalError, match=r"reads tables that are not loaded yet: demo\.nothing"):
+        bench.warehouse.build(missing)
