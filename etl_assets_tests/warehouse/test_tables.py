@@ -52,6 +52,7 @@ def test_a_day_loaded_again_replaces_that_day_only(of: Of, stream: str) -> None:
     assert (loaded.rows, loaded.rows_in_table, loaded.changed) == (2, 3, True)
 
 
+@OFTEN
 @MODES
 def test_an_empty_day_empties_that_day(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -63,6 +64,7 @@ def test_an_empty_day_empties_that_day(of: Of, stream: str, day: date | None) ->
     assert (loaded.rows, loaded.changed) == (0, True)
 
 
+@OFTEN
 @MODES
 def test_an_empty_first_load_makes_an_empty_table(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -84,6 +86,7 @@ def test_a_load_that_brings_nothing_new_leaves_the_rows_untouched(of: Of, stream
     assert [found["run_id"] for found in bench.query("FROM ops.loads ORDER BY loaded_at")] == ["one", "two"]
 
 
+@OFTEN
 @MODES
 def test_a_load_that_brings_something_new_says_when_and_by_which_run(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -95,6 +98,7 @@ def test_a_load_that_brings_something_new_says_when_and_by_which_run(of: Of, str
     assert after["_loaded_at"] > before["_loaded_at"]
 
 
+@OFTEN
 @MODES
 def test_swapped_undeclared_values_are_something_new(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -155,6 +159,7 @@ def test_an_older_day_whose_rows_moved_on_is_left_alone_when_loaded_again(of: Of
     assert bench.table() == before
 
 
+@OFTEN
 def test_rows_that_vanished_from_a_day_go_with_the_next_load_of_it(of: Of) -> None:
     bench = of(MERGE)
     bench.loaded([row(1), row(2)], day=DAY)
@@ -188,6 +193,7 @@ def test_the_newest_version_wins_and_of_equal_ones_the_later_day(
     assert kept(bench) == [(1, winner, NEXT if winner == "later" else DAY), (2, "other", DAY)]
 
 
+@OFTEN
 def test_a_key_of_several_columns_is_merged_as_a_whole(of: Of) -> None:
     stream = "load: merge\nkey: [id, part]\nwindow: {column: t}\n"
     bench = of(stream + "columns: {id: integer, part: string, t: timestamp, v: string}")
@@ -268,6 +274,7 @@ def test_a_new_column_is_added_and_empty_in_older_rows(of: Of) -> None:
     assert bench.table("id, w, _extra") == [{"id": 1, "w": 5, "_extra": None}, {"id": 2, "w": 6, "_extra": None}]
 
 
+@OFTEN
 def test_a_column_that_is_no_longer_declared_stays_for_older_rows(of: Of) -> None:
     bench = of(REPLACE)
     bench.loaded([row(1, v="a")], day=DAY)
@@ -335,6 +342,7 @@ def test_every_load_is_recorded(of: Of) -> None:
     }
 
 
+@OFTEN
 def test_a_snapshot_is_recorded_without_day_and_window(of: Of) -> None:
     bench = of(SNAPSHOT)
     bench.loaded([row(1), {"id": "?"}])
@@ -388,6 +396,7 @@ def test_the_usual_number_of_rows_is_that_of_the_same_weekday(
 # Comparing
 
 
+@OFTEN
 @pytest.mark.parametrize("stream", [REPLACE, MERGE], ids=["replace", "merge"])
 def test_a_comparison_counts_what_differs_and_changes_nothing(of: Of, stream: str) -> None:
     bench = of(stream)
@@ -402,6 +411,7 @@ def test_a_comparison_counts_what_differs_and_changes_nothing(of: Of, stream: st
     assert bench.table() == before
 
 
+@OFTEN
 def test_a_newer_version_of_another_day_is_no_difference(of: Of) -> None:
     bench = of(MERGE)
     bench.loaded([row(1, v="old"), row(2)], day=DAY)
@@ -456,7 +466,8 @@ def test_a_table_of_bigquery_is_partitioned_clustered_described_and_labelled(on_
 def test_a_mart_is_built_from_the_same_sql(of: Of) -> None:
     bench = of(REPLACE)
     bench.loaded([row(1, v="a"), row(2, v="b", hour=23)], day=DAY)
-    text = """SELECT _partition AS day, CAST(date_trunc('week', _partition) AS DATE) AS week, count(*) FILTER (v = 'a') AS a_rows,
+    text = """SELECT _partition AS day, CAST(date_trunc('week', _partition) AS DATE) AS week,
+              count(*) FILTER (v = 'a') AS a_rows,
               sum(id) FILTER (v = 'b') AS total, any_value(v) AS v,
               max(CAST(timezone('Asia/Tokyo', t) AS DATE)) AS local FROM demo.things GROUP BY ALL"""
     mart = Mart("m", "It's a mart.", text, (("demo", "things"),))
