@@ -10,27 +10,24 @@ go through a staging table and one MERGE.
 """
 
 import contextlib
-import json
 import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import TimeoutError as JobTimeout
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
-from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import bigquery
 
-from etl_assets.errors import EtlError, FinalError, LandingError, QuotaError, RetryableError
-from etl_assets.gcp import Clients, classified, translated
+from etl_assets.errors import FinalError, LandingError
+from etl_assets.gcp import Clients, translated
 from etl_assets.landing import Folder, Manifest
-from etl_assets.limiter import Limiter
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
@@ -38,6 +35,7 @@ from etl_assets.store.protocol import Files, Store
 from etl_assets.warehouse import bigquery_schema as schemas
 from etl_assets.warehouse import sql
 from etl_assets.warehouse.bigquery_dialect import BigQueryDialect, transpiled
+from etl_assets.warehouse.bigquery_jobs import Job, JobFailedError, Plan, Runner
 from etl_assets.warehouse.duckdb import DIALECT as LOCAL
 from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected, Warehouse
 
@@ -48,50 +46,6 @@ _STAGING_MS = 24 * 3600 * 1000
 _RIVALS = 20  # loads of the same partition that may come first
 _PLAN = "plan.json"
 _ROW_GROUP = "ROW_GROUP_SIZE 100_000, ROW_GROUP_SIZE_BYTES '16MB'"  # BigQuery reads those of 16 MB and more well
-_POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that is begun at most once: a load of files into a table, or SQL. `paced` is the table it changes."""
-
-    id: str
-    paced: str | None = None
-    sql: str | None = None
-    uris: tuple[str, ...] = ()
-    into: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The jobs of one load. `state` is open, done or failed; `as_of` is when the source was read."""
-
-    sequence: int
-    content: str
-    as_of: str
-    run_id: str
-    state: str
-    jobs: tuple[Job, ...]
-
-    def to_json(self) -> bytes:
-        """The plan as a document."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> "Plan":
-        """The inverse of `to_json`."""
-        tree = json.loads(text)
-        jobs = (Job(**{**job, "uris": tuple(job["uris"])}) for job in tree.pop("jobs"))
-        return cls(**tree, jobs=tuple(jobs))
-
-
-class JobFailedError(Exception):
-    """A job has ended with an error, and its id is used up."""
-
-    def __init__(self, error: EtlError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @dataclass(frozen=True)
@@ -192,90 +146,9 @@ class BigQueryWarehouse:
             dataset.default_table_expiration_ms = _STAGING_MS
         self.client.create_dataset(dataset, exists_ok=True, retry=self.clients.bigquery_retry)
 
-    def runner(self, labels: dict[str, str]) -> "_Runner":
+    def runner(self, labels: dict[str, str]) -> Runner:
         """What runs jobs under these labels."""
-        return _Runner(self, {name: schemas.label(value) for name, value in labels.items()})
-
-    def pacer(self, table: str) -> Limiter:
-        """What spreads the changes of a table over time, in all processes of the machine."""
-        settings = self.clients.settings
-        account = f"bigquery {settings.project} {settings.dataset_prefix}"
-        return Limiter(self.limits, account, parallel=1, rates={table: settings.table_rates})
-
-
-class _Runner:
-    """Runs jobs, and adds up what they cost."""
-
-    def __init__(self, warehouse: BigQueryWarehouse, labels: dict[str, str]) -> None:
-        self._warehouse, self._labels = warehouse, labels
-        self._client, self._retry = warehouse.client, warehouse.clients.bigquery_retry
-        self._deadline = warehouse.clients.settings.total_timeout_seconds
-        self.waited_seconds = 0.0
-        self.cost = {"jobs": 0, "bytes_billed": 0, "slot_milliseconds": 0}
-
-    def query(self, text: str) -> list[tuple[Any, ...]]:
-        """The rows of a statement that may run twice."""
-        return [tuple(row.values()) for row in self.result(text)]
-
-    def result(self, text: str) -> Any:
-        """The rows of a statement as they are fetched."""
-        job = self._client.query(text, job_config=self._config(), retry=self._retry, job_retry=None)
-        try:
-            return self._ended(job)
-        except JobFailedError as failure:
-            raise failure.error from None
-
-    def once(self, job: Job) -> None:
-        """Run a job unless its id has been used; then wait for that one. Raises JobFailedError when it failed."""
-        try:
-            begun = self._begun(job)
-        except Conflict:  # begun before: by a request whose answer was lost, or by another run
-            begun = self._client.get_job(job.id, retry=self._retry)
-        self._ended(begun)
-
-    def _begun(self, job: Job) -> Any:
-        if job.paced:
-            pacer = self._warehouse.pacer(job.paced)
-            try:
-                pacer.wait(job.paced, time.monotonic() + self._deadline)
-            except RetryableError as error:
-                raise QuotaError(f"{job.paced} is changed as often as BIGQUERY_TABLE_RATES permits: {error}") from None
-            self.waited_seconds += pacer.waits.seconds
-        if job.sql is not None:
-            return self._client.query(
-                job.sql, job_config=self._config(), job_id=job.id, retry=self._retry, job_retry=None
-            )
-        config = bigquery.LoadJobConfig.from_api_repr({"load": job.config})
-        config.labels = self._labels
-        return self._client.load_table_from_uri(
-            list(job.uris), job.into, job_config=cast(bigquery.LoadJobConfig, config), job_id=job.id, retry=self._retry
-        )
-
-    def _config(self) -> bigquery.QueryJobConfig:
-        config = bigquery.QueryJobConfig(labels=self._labels)
-        if (most := self._warehouse.clients.settings.maximum_bytes_billed) is not None:
-            config.maximum_bytes_billed = most
-        return config
-
-    def _ended(self, job: Any) -> Any:
-        try:
-            done = job.result(timeout=self._deadline, retry=self._retry)
-        except JobTimeout:
-            raise RetryableError(f"job {job.job_id} has not ended within {self._deadline:.0f} s") from None
-        except GoogleAPICallError as error:
-            if job.error_result is None:
-                raise
-            raise JobFailedError(_failure(job, error)) from None
-        self.cost["jobs"] += 1
-        self.cost["bytes_billed"] += int(getattr(job, "total_bytes_billed", None) or 0)
-        self.cost["slot_milliseconds"] += int(getattr(job, "slot_millis", None) or 0)
-        return done
-
-
-def _failure(job: Any, error: GoogleAPICallError) -> EtlError:
-    result = job.error_result
-    text = f"job {job.job_id}: {result.get('message') or error}"
-    return classified(text, {str(result.get("reason"))}, 400)
+        return Runner(self.clients, {name: schemas.label(value) for name, value in labels.items()}, self.limits)
 
 
 class _Load:

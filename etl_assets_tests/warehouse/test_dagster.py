@@ -14,7 +14,9 @@ from etl_assets.cli import main
 from etl_assets.definitions import defs
 from etl_assets.sandbox.google.handle import BUCKET, PROJECT, Google
 from etl_assets.sandbox.server import running
+from etl_assets.settings import Settings
 from etl_assets.warehouse.bigquery import BigQueryWarehouse
+from etl_assets_tests.test_docs import listed_variables
 
 ROOT = Path(__file__).parents[2]
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
@@ -35,6 +37,14 @@ def test_assets_of_ones_own_get_googles_resources(environment: dict[str, str]) -
     assert (bigquery.project, bigquery.location) == (PROJECT, "asia-northeast1")
     assert isinstance(gcs, GCSResource)
     assert gcs.get_client().bucket(BUCKET).exists()
+
+
+def test_the_environment_of_a_deployment_names_settings_that_exist() -> None:
+    lines = (ROOT / "deploy/gcp/env.example").read_text("utf-8").splitlines()
+    named = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert named.keys() - listed_variables().keys() == {"DAGSTER_HOME", "ETL_COMPUTE_LOG_BUCKET"}
+    settings = Settings.read(named)
+    assert (settings.warehouse, settings.google.project, settings.backfill_days) == ("bigquery", "your-project", 10)
 
 
 def test_the_logs_of_steps_lie_in_the_bucket(environment: dict[str, str], tmp_path: Path, google: Google) -> None:
