@@ -10,6 +10,7 @@ go through a staging table and one MERGE.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 import uuid
@@ -321,13 +322,8 @@ class _Load:
                 log.info("%s: finishing the load of run %s first", self._place, plan.run_id)
                 self._finish(plan)
                 continue
-            if (
-                plan
-                and plan.state == "done"
-                and manifest.as_of < datetime.fromisoformat(plan.as_of) < datetime.now(UTC)
-            ):
-                log.warning("%s: run %s has loaded what it read later; nothing to do", self._place, plan.run_id)
-                return False
+            if plan and manifest.as_of < datetime.fromisoformat(plan.as_of) < datetime.now(UTC):
+                return self._superseded(plan)
             values = sql.load_values(
                 self._source, self._stream, self._day, manifest, uri=clean.uri, run_id=self._run_id
             )
@@ -335,16 +331,28 @@ class _Load:
             jobs = [] if held == content else self._row_jobs(clean, manifest, paths, values)
             record = self._record(clean, manifest, values, quarantined)
             if not jobs:
+                seen = Plan(plan.sequence if plan else 0, content, manifest.as_of.isoformat(), self._run_id, "done", ())
+                if not self._files.replace(_PLAN, seen.to_json(), generation):
+                    continue
                 self._run([replace(job, id=f"etl_{uuid.uuid4().hex}") for job in record])
                 return False
             sequence = plan.sequence + 1 if plan else 1
-            jobs = [replace(job, id=self._job_id(sequence, content, n)) for n, job in enumerate([*jobs, *record])]
-            following = Plan(sequence, content, manifest.as_of.isoformat(), self._run_id, "open", tuple(jobs))
+            as_of = manifest.as_of.isoformat()
+            names = self._job_ids(as_of, sequence, content)
+            jobs = [replace(job, id=name) for job, name in zip([*jobs, *record], names, strict=False)]
+            following = Plan(sequence, content, as_of, self._run_id, "open", tuple(jobs))
             if self._files.replace(_PLAN, following.to_json(), generation):
                 self._files.sweep({_PLAN, *(uri.rsplit("/", 1)[-1] for job in jobs for uri in job.uris)})
                 self._finish(following, mine=True)
                 return True
         raise LandingError(f"{self._files.uri}: other runs keep loading the same partition; run again later")
+
+    def _superseded(self, plan: Plan) -> bool:
+        """What there is to do when another run has read the source later: nothing, unless its load failed."""
+        if plan.state != "done":
+            raise LandingError(f"{self._place}: run {plan.run_id} has read this later, and its load failed; load again")
+        log.warning("%s: run %s has loaded what it read later; nothing to do", self._place, plan.run_id)
+        return False
 
     def _plan(self) -> tuple[Plan | None, int]:
         try:
@@ -353,12 +361,12 @@ class _Load:
             return None, 0
         return Plan.from_json(text), generation
 
-    def _job_id(self, sequence: int, content: str, number: int) -> str:
-        """Tells streams, days, loads and their jobs apart, over all that share the project."""
-        where = f"{self._w.dataset(self._source.source)}.{self._stream.name}"
-        place = uuid.uuid5(uuid.NAMESPACE_URL, f"{where} {self._files.uri}").hex[:8]
+    def _job_ids(self, as_of: str, sequence: int, content: str) -> Iterator[str]:
+        """The same for the same stream, day, content and load, and never again: also if the landing was emptied."""
+        where = f"{self._w.dataset(self._source.source)} {self._files.uri} {as_of}"
+        place = uuid.uuid5(uuid.NAMESPACE_URL, where).hex[:12]
         named = f"etl_{self._source.source}_{self._stream.name}_{self._day or 'snapshot'}_{place}"
-        return f"{named}_{sequence}_{content.replace(':', '_')}_{number}"
+        return (f"{named}_{sequence}_{content.replace(':', '_')}_{number}" for number in itertools.count())
 
     def _finish(self, plan: Plan, *, mine: bool = False) -> None:
         """Run what is left of the plan, and close it. Of somebody else's plan a failed job is only noted."""
