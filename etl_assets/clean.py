@@ -90,6 +90,7 @@ def clean(
             if stream.transform:
                 _transform(db, stream, table)
             content = content_hash(db, stream, f"read_parquet({literal(str(table))})")
+            text = _delimited(db, stream, table)
             files = [into.keep(table, "rows", ".parquet", counts.kept)]
             if source.owner(stream):
                 parents = work / "parents.parquet"
@@ -99,6 +100,8 @@ def clean(
                 quarantine = work / "quarantine.parquet"
                 _copy(db, _quarantined(stream, day, typed), quarantine)
                 files.append(into.keep(quarantine, "quarantine", ".parquet", counts.bad))
+            if text:
+                files.append(into.keep(text, "table", text.suffix, counts.kept))
             undeclared, never_seen = _drift(db, stream, day, typed)
     except OSError as error:
         raise LandingError(f"{into.uri}: cannot be written: {error.strerror or error}") from None
@@ -540,6 +543,18 @@ def _transform(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> No
         if rows != distinct:
             raise FinalError(f"{stream.transform}: the keys are no longer unique")
         _copy(db, f"FROM {_file(result)}", table)
+
+
+def _delimited(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> Path | None:
+    """The rows as text, in the order of their key: with a header, quoted where need be, NULL as nothing, "" as ""."""
+    if stream.delimited is None:
+        return None
+    file = table.with_suffix(f".{stream.delimited}")
+    delimiter = {"tsv": "\t", "csv": ","}[stream.delimited]
+    order = ", ".join(map(identifier, stream.key))
+    select = f"SELECT * EXCLUDE (_page) FROM {_file(table)} ORDER BY {order}"
+    db.execute(f"COPY ({select}) TO {literal(str(file))} (FORMAT csv, HEADER, DELIMITER {literal(delimiter)})")
+    return file
 
 
 def _function(name: str) -> Callable[[Any], Any]:
