@@ -7,10 +7,11 @@ export DAGSTER_HOME := $(DATA)/dagster
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format dev bench benchsql chaos ui clean
+.PHONY: demo test check format dev bench benchsql bigquery chaos ui clean
 
-demo: .venv/.base $(DAGSTER_HOME)/dagster.yaml
-	@ETL_SOURCES_DIR= etl-assets sandbox -- python -m etl_assets.defs.demo
+# make demo WAREHOUSE=bigquery: the same on emulators of BigQuery and Cloud Storage, which the tests bring along.
+demo: $(if $(filter bigquery,$(WAREHOUSE)),.venv/.test,.venv/.base) $(DAGSTER_HOME)/dagster.yaml
+	@ETL_SOURCES_DIR= etl-assets sandbox $(if $(filter bigquery,$(WAREHOUSE)),--google) -- python -m etl_assets.defs.demo
 
 test: .venv/.test
 	@python -m pytest -n auto --dist worksteal
@@ -38,6 +39,10 @@ benchsql: .venv/.test
 
 chaos: .venv/.test
 	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
+
+# BigQuery and Cloud Storage at length: every call killed, twenty streams and a million rows, on emulators.
+bigquery: .venv/.test
+	@python -m pytest etl_assets_tests/warehouse etl_assets_tests/test_deletions.py -n auto --dist worksteal -m "slow or not slow" -q
 
 # The web UI in a browser, and a backfill of 30 days started there.
 ui: .venv/.test

@@ -91,6 +91,7 @@ def clean(
             if stream.transform:
                 _transform(db, stream, table)
             content = content_hash(db, stream, f"read_parquet({literal(str(table))})")
+            text = _delimited(db, stream, table)
             files = [into.keep(table, "rows", ".parquet", counts.kept)]
             if source.owner(stream):
                 parents = work / "parents.parquet"
@@ -100,6 +101,8 @@ def clean(
                 quarantine = work / "quarantine.parquet"
                 _copy(db, _quarantined(stream, day, typed), quarantine)
                 files.append(into.keep(quarantine, "quarantine", ".parquet", counts.bad))
+            if text:
+                files.append(into.keep(text, "table", text.suffix, counts.kept))
             undeclared, never_seen = _drift(db, stream, day, typed)
     except OSError as error:
         raise LandingError(f"{into.uri}: cannot be written: {error.strerror or error}") from None
@@ -548,6 +551,18 @@ def transformed(db: duckdb.DuckDBPyConnection, stream: Stream, batch: Any) -> An
         raise FinalError(f"{stream.transform}: the DataFrame has no column {', '.join(missing)}")
     view = db.from_arrow(pyarrow.Table.from_pandas(frame, preserve_index=False))
     return view.select(cast).to_arrow_table()
+
+
+def _delimited(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> Path | None:
+    """The rows as text, in the order of their key: with a header, quoted where need be, NULL as nothing, "" as ""."""
+    if stream.delimited is None:
+        return None
+    file = table.with_suffix(f".{stream.delimited}")
+    delimiter = {"tsv": "\t", "csv": ","}[stream.delimited]
+    order = ", ".join(map(identifier, stream.key))
+    select = f"SELECT * EXCLUDE (_page) FROM {_file(table)} ORDER BY {order}"
+    db.execute(f"COPY ({select}) TO {literal(str(file))} (FORMAT csv, HEADER, DELIMITER {literal(delimiter)})")
+    return file
 
 
 def _function(name: str) -> Callable[[Any], Any]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from etl_assets.push.files import load_targets
 from etl_assets.push.queue import queue
 from etl_assets.push.send import try_target
 from etl_assets.schema import push_schema_text, schema_text
+from etl_assets.settings import Settings
 from etl_assets.spec import Source
 from etl_assets.sql.cli import explain, sql
 from etl_assets.trocco.cli import trocco
@@ -37,8 +39,10 @@ main.add_command(explain)
 def check(source: str | None) -> None:
     """Validate stream and push files, settings and credentials, with one cheap call per source.
 
-    Without SOURCE, all sources. The name of a push target checks that. Exit 0 when everything is ready, 1 when
-    something is missing or refused.
+    Without SOURCE, all sources. The name of a push target checks that. With BigQuery also bucket and project, and what
+    looking at the tables would bill.
+
+    Exit 0 when everything is ready, 1 when something is missing or refused.
     """
     try:
         pipeline = Pipeline.from_environment()
@@ -49,8 +53,10 @@ def check(source: str | None) -> None:
         sources = _selected(pipeline, source)
     except EtlError as error:
         raise click.ClickException(str(error)) from None
-    failed = [one for one in sources if not _checked(pipeline, one)]
-    sys.exit(1 if failed else 0)
+    ready = [_checked(pipeline, one) for one in sources]
+    if pipeline.settings.warehouse == "bigquery":
+        ready.append(_checked_google(pipeline, sources))
+    sys.exit(0 if all(ready) else 1)
 
 
 def _selected(pipeline: Pipeline, name: str | None) -> Sequence[Source]:
@@ -82,6 +88,20 @@ def _ready(tried: Callable[[], str]) -> bool:
         click.echo(_indented(f"refused: {redact.scrub(str(error))}"))
         return False
     click.echo(f"  ready at {address}")
+    return True
+
+
+def _checked_google(pipeline: Pipeline, sources: Sequence[Source]) -> bool:
+    """Whether bucket and project answer; says what one look at each source's tables would bill, by dry runs."""
+    from etl_assets.warehouse.bigquery import readiness
+
+    click.echo("bigquery:")
+    try:
+        for line in readiness(pipeline.warehouse, sources):
+            click.echo(f"  {line}")
+    except EtlError as error:
+        click.echo(_indented(f"not ready: {redact.scrub(str(error))}"))
+        return False
     return True
 
 
@@ -153,8 +173,9 @@ def _warn(warnings: Sequence[str]) -> None:
 @click.option("--seed", default=1, show_default=True, help="Same seed and scale, same data.")
 @click.option("--days", default=3, show_default=True, help="Days of data, from 2026-01-05 on.")
 @click.option("--scale", default=1.0, show_default=True, help="Size of the data.")
+@click.option("--google", is_flag=True, help="Emulators of BigQuery and Cloud Storage as well (test dependencies).")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def sandbox(port: int, seed: int, days: int, scale: float, command: tuple[str, ...]) -> None:
+def sandbox(port: int, seed: int, days: int, scale: float, google: bool, command: tuple[str, ...]) -> None:
     """Run simulators of every vendor on this machine.
 
     Prints the variables that point at them, then `ready`, and serves until it is stopped. With a COMMAND
@@ -162,4 +183,10 @@ def sandbox(port: int, seed: int, days: int, scale: float, command: tuple[str, .
     """
     from etl_assets.sandbox.server import serve
 
-    sys.exit(serve(port, seed, days, scale, command))
+    with ExitStack() as stack:
+        more = {}
+        if google:
+            from etl_assets.sandbox.google.handle import running
+
+            more = stack.enter_context(running(Settings.read().data_dir / "google")).env()
+        sys.exit(serve(port, seed, days, scale, command, more))

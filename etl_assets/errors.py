@@ -112,3 +112,15 @@ def named(where: str) -> Iterator[None]:
     except EtlError as error:
         error.args = (f"{where}: {error}", *error.args[1:])
         raise
+
+
+class GoogleUnavailable(RetryableError):
+    """BigQuery or Cloud Storage could not be reached, was overloaded, or asks to go slower."""
+
+
+class QuotaError(FinalError):
+    """A quota or a limit that was set is used up; the text names it."""
+
+
+class AccessError(FinalError):
+    """The credential lacks a permission, or there is none."""

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,9 +25,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from etl_assets import declarations
 from etl_assets.errors import FinalError, LandingError
-from etl_assets.landing import KEEP_UNREFERENCED_SECONDS
 from etl_assets.spec import Model, Name, Zone
 from etl_assets.sqltext import identifier, literal
+from etl_assets.store.protocol import KEEP_UNREFERENCED_SECONDS, Files, Store
 
 LAYER = "export"
 DAY = "{day}"
@@ -115,9 +115,9 @@ class Warehouse(Protocol):
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written."""
+    """A file that was written, and where."""
 
-    file: Path
+    uri: str
     rows: int
     bytes: int
 
@@ -135,21 +135,20 @@ def _exports(path: Path) -> list[tuple[str, Export]]:
     return [(export.name, export) for export in read.exports]
 
 
-def file_of(export: Export, landing: Path, day: date | None) -> Path:
-    """Where the file lies: `export/<name>/<day>.csv`, or `export/<name>/<name>.csv` without days."""
-    return landing / LAYER / export.name / f"{day.isoformat() if day else export.name}.{export.format}"
-
-
-def export(declared: Export, warehouse: Warehouse, landing: Path, day: date | None) -> Exported:
+def export(declared: Export, warehouse: Warehouse, landing: Store, day: date | None) -> Exported:
     """Write the file of the day, or change nothing. The same rows give the same bytes, if they are sorted.
 
-    Raises FinalError when the rows are not as declared, LandingError when the file cannot be written.
+    It lies at `export/<name>/<day>.csv`, or `export/<name>/<name>.csv` without days. Raises FinalError when the rows
+    are not as declared, LandingError when the file cannot be written.
     """
-    target = file_of(declared, landing, day)
-    with _workspace(target.parent) as work:
-        spool = work / "rows.duckdb"
+    files = landing.folder(f"{LAYER}/{declared.name}")
+    name = f"{day.isoformat() if day else declared.name}.{declared.format}"
+    with _workspace(files) as work:
+        spool, written = work / "rows.duckdb", work / name
         warehouse.spool({_ROWS: declared.select(day)}, spool)
-        return write(_table(declared, spool, work), target, declared)
+        done = write(_table(declared, spool, work), written, declared)
+        files.publish(written, name)
+    return replace(done, uri=f"{files.uri}/{name}")
 
 
 def write(table: Iterable[Sequence[Any]], target: Path, layout: Layout) -> Exported:
@@ -173,7 +172,7 @@ def write(table: Iterable[Sequence[Any]], target: Path, layout: Layout) -> Expor
         raise LandingError(f"{target}: cannot be written: {error.strerror or error}") from None
     finally:
         unfinished.unlink(missing_ok=True)
-    return Exported(target, cells.rows, size)
+    return Exported(str(target), cells.rows, size)
 
 
 def _table(declared: Export, spool: Path, work: Path) -> Iterable[Sequence[Any]]:
@@ -272,18 +271,19 @@ def _flat(value: Any) -> Any:
 
 
 @contextmanager
-def _workspace(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the file, on the same disk. Those that killed runs left are removed a day later."""
-    work = folder / f".tmp-{uuid.uuid4().hex}"
+def _workspace(files: Files) -> Iterator[Path]:
+    """A temporary folder on the disk of the files. Those that killed runs left are removed a day later."""
+    work: Path | None = None
     try:
-        work.mkdir(parents=True)
-        _sweep(folder)
-    except OSError as error:
-        raise LandingError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    try:
+        work = files.scratch()
+        work.mkdir()
+        _sweep(work.parent)
         yield work
+    except OSError as error:
+        raise LandingError(f"{files.uri}: cannot be written: {error.strerror or error}") from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:

@@ -1,33 +1,35 @@
 """The landing: where raw answers and clean files lie, each set of files sealed by a manifest.
 
-A folder per (layer, source, stream, partition). Data files are written under a temporary name, made durable,
-and renamed to a name that holds their digest; the manifest comes last and replaces the one before in one
-step. So a reader sees the old set or the new one, never a part: what no manifest names does not exist.
-Superseded and abandoned files are removed a day later, when no reader can still be at them.
+A folder per (layer, source, stream, partition), in a storage (`store/`). Data files are kept under a name that
+holds their digest; the manifest comes last and replaces the one before in one step. So a reader sees the old
+set or the new one, never a part: what no manifest names does not exist. Superseded and abandoned files are
+removed a day later, when no reader can still be at them.
 """
 
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import time
-import uuid
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import zstandard
 
 from etl_assets.errors import LandingError
+from etl_assets.store.local import LocalStore
+from etl_assets.store.protocol import Store
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot"
-KEEP_UNREFERENCED_SECONDS = 24 * 3600
+FOR_PEOPLE = (".tsv", ".csv")  # files of a set that no step reads
 _PART_BYTES = 2 << 20  # uncompressed; DuckDB holds whole parts, one per thread
 _LEVEL = 3
+_RIVALS = 20  # runs that may seal the same set while one tries to
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Manifest:
     created_at: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def as_of(self) -> datetime:
+        """When the source began to be read: of two sets of a day, the later one knows better."""
+        raw = self.details.get("raw") or {}
+        return datetime.fromisoformat(self.details.get("started_at") or raw.get("started_at") or self.created_at)
+
     def to_json(self) -> bytes:
         """The manifest as a JSON document."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
@@ -70,96 +78,116 @@ class Manifest:
 
 
 class Folder:
-    """One set of files in a local landing."""
+    """One set of files in a landing."""
 
-    def __init__(self, root: str | Path, layer: str, source: str, stream: str, day: date | None) -> None:
-        """`day` is the partition; None for a snapshot."""
+    def __init__(self, root: str | Path | Store, layer: str, source: str, stream: str, day: date | None) -> None:
+        """`root` is a storage or a local folder; `day` is the partition, None for a snapshot."""
         self.partition = day.isoformat() if day else None
-        self.path = Path(root) / layer / source / stream / (self.partition or SNAPSHOT)
+        store = LocalStore(Path(root)) if isinstance(root, str | Path) else root
+        self._files = store.folder(f"{layer}/{source}/{stream}/{self.partition or SNAPSHOT}")
         self._identity = (layer, source, stream, self.partition)
 
     @property
     def uri(self) -> str:
-        """Where the set is, for people."""
-        return str(self.path)
+        """Where the set is, for people and other services."""
+        return self._files.uri
+
+    @property
+    def path(self) -> Path:
+        """Where the set is on a local disk."""
+        return Path(self._files.uri)
 
     def manifest(self) -> Manifest:
         """The manifest of the complete set. Raises LandingError when there is none or it is unreadable."""
-        file = self.path / MANIFEST
+        file = f"{self.uri}/{MANIFEST}"
         try:
-            manifest = Manifest.from_json(file.read_bytes())
+            return self._parsed(self._files.read(MANIFEST)[0])
         except FileNotFoundError:
             layer = self._identity[0]
             raise LandingError(f"{file}: no complete {layer} files; materialise the {layer} asset") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise LandingError(f"{file}: not a readable manifest: {error}") from None
+
+    def files(self, manifest: Manifest) -> list[Path]:
+        """Local paths of the manifest's files, each checked for size and digest. Raises LandingError.
+
+        The files of a remote storage are there as long as this folder is.
+        """
+        entries = [entry for entry in manifest.files if not entry.name.endswith(FOR_PEOPLE)]
+        try:
+            paths = self._files.local([entry.name for entry in entries])
+        except OSError as error:
+            raise self._missing(error.filename, error) from None
+        for entry, path in zip(entries, paths, strict=True):
+            self._check(entry, path)
+        return paths
+
+    def new_file(self) -> Path:
+        """A fresh local path, for a file or a folder, that `keep` takes files from."""
+        return self._files.scratch()
+
+    def keep(self, file: Path, name: str, suffix: str, rows: int) -> DataFile:
+        """Take a file written at `new_file()` into the folder as `<name>-<digest><suffix>`."""
+        with file.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        size = file.stat().st_size
+        final = f"{name}-{digest[:16]}{suffix}"
+        self._files.keep(file, final)
+        return DataFile(final, size, digest, rows)
+
+    def seal(self, manifest: Manifest) -> None:
+        """Put the manifest in force: from here on its files are the set. OSError becomes LandingError.
+
+        A set that another run has read later and sealed earlier stays in force.
+        """
+        try:
+            self._files.settle()
+            if not any(self._put(manifest) for _ in range(_RIVALS)):
+                raise LandingError(f"{self.uri}: other runs keep sealing the same set; run again later")
+            self._files.sweep({entry.name for entry in manifest.files} | {MANIFEST})
+        except OSError as error:
+            raise LandingError(f"{self.uri}: cannot be written: {error.strerror or error}") from None
+
+    def _put(self, manifest: Manifest) -> bool:
+        """Whether the manifest, or a later one, is in force now; False when another run was quicker."""
+        generation = 0
+        with contextlib.suppress(OSError, LandingError):  # what is not readable is replaced
+            text, generation = self._files.read(MANIFEST)
+            present = self._parsed(text)
+            if manifest.as_of < present.as_of < datetime.now(UTC):
+                log.warning("%s: run %s has read this later, its set stays", self.uri, present.run_id)
+                return True
+        return self._files.replace(MANIFEST, manifest.to_json(), generation)
+
+    def _parsed(self, text: bytes) -> Manifest:
+        file = f"{self.uri}/{MANIFEST}"
+        try:
+            manifest = Manifest.from_json(text)
+        except (ValueError, KeyError, TypeError) as error:
             raise LandingError(f"{file}: not a readable manifest: {error}") from None
         if (manifest.layer, manifest.source, manifest.stream, manifest.partition) != self._identity:
             raise LandingError(f"{file}: belongs to {manifest.source}/{manifest.stream} {manifest.partition}")
         return manifest
 
-    def files(self, manifest: Manifest) -> list[Path]:
-        """Local paths of the manifest's files, each checked for size and digest. Raises LandingError."""
-        return [self._checked(entry) for entry in manifest.files]
-
-    def new_file(self) -> Path:
-        """A fresh temporary path in the folder, on the file system where the file will stay."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return self.path / f".tmp-{uuid.uuid4().hex}"
-
-    def keep(self, file: Path, name: str, suffix: str, rows: int) -> DataFile:
-        """Make a file written at `new_file()` durable under `<name>-<digest><suffix>`."""
-        with file.open("rb+") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            os.fsync(handle.fileno())
-        final = f"{name}-{digest[:16]}{suffix}"
-        size = file.stat().st_size
-        os.replace(file, self.path / final)
-        # Kept equal content keeps its old age otherwise, and could be swept away under the new manifest.
-        os.utime(self.path / final)
-        return DataFile(final, size, digest, rows)
-
-    def seal(self, manifest: Manifest) -> None:
-        """Put the manifest in force: from here on its files are the set. OSError becomes LandingError."""
+    def _check(self, entry: DataFile, path: Path) -> None:
         try:
-            temporary = self.new_file()
-            with temporary.open("wb") as handle:
-                handle.write(manifest.to_json())
-                handle.flush()
-                os.fsync(handle.fileno())
-            _sync_folder(self.path)
-            os.replace(temporary, self.path / MANIFEST)
-            _sync_folder(self.path)
-            self._sweep(manifest)
-        except OSError as error:
-            raise LandingError(f"{self.uri}: cannot be written: {error.strerror or error}") from None
-
-    def _checked(self, entry: DataFile) -> Path:
-        file = self.path / entry.name
-        try:
-            with file.open("rb") as handle:
+            with path.open("rb") as handle:
                 intact = (
-                    os.fstat(handle.fileno()).st_size == entry.bytes
+                    path.stat().st_size == entry.bytes
                     and hashlib.file_digest(handle, "sha256").hexdigest() == entry.sha256
                 )
         except OSError as error:
-            raise LandingError(f"{file}: named by the manifest, but {error.strerror}; extract again") from None
+            raise self._missing(path, error) from None
         if not intact:
-            raise LandingError(f"{file}: size or digest differ from the manifest; extract again")
-        return file
+            raise LandingError(f"{self.uri}/{entry.name}: size or digest differ from the manifest; extract again")
 
-    def _sweep(self, manifest: Manifest) -> None:
-        named = {entry.name for entry in manifest.files} | {MANIFEST}
-        limit = time.time() - KEEP_UNREFERENCED_SECONDS
-        for file in self.path.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another run sweeps the same folder
-                if file.name not in named and file.stat().st_mtime < limit:
-                    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    def _missing(self, file: object, error: OSError) -> LandingError:
+        return LandingError(f"{file}: named by the manifest, but {error.strerror}; extract again")
 
 
-def days(root: str | Path, layer: str, source: str, stream: str) -> list[date]:
+def days(store: Store, layer: str, source: str, stream: str) -> list[date]:
     """The days that have a complete set of files, in order."""
-    folder = Path(root) / layer / source / stream
-    names = [manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST}")]
+    names = store.holding(MANIFEST, f"{layer}/{source}/{stream}")
     return sorted(date.fromisoformat(name) for name in names if name != SNAPSHOT)
 
 
@@ -255,11 +283,3 @@ def pages(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 def _head(page: int, stamp: Mapping[str, Any], rows: int) -> bytes:
     head = json.dumps({"page": page, "stamp": stamp}, ensure_ascii=False)[:-1]
     return f'{head}, "{"body" if rows else "empty"}": '.encode()
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl_assets.clean import Cleaned
 from etl_assets.clean import clean as clean_files
-from etl_assets.errors import named
+from etl_assets.errors import SettingError, named
 from etl_assets.export import Export, Exported
 from etl_assets.export import export as write_export
 from etl_assets.extract import Api, Extracted, open_api
@@ -19,11 +20,17 @@ from etl_assets.extract import extract as extract_pages
 from etl_assets.landing import Folder
 from etl_assets.settings import Settings, connection, plain_values
 from etl_assets.spec import Source, Stream
+from etl_assets.store.local import LocalStore
+from etl_assets.store.protocol import Store
 from etl_assets.streamfiles import load_sources
 from etl_assets.verify import Findings
 from etl_assets.verify import inspect as inspect_files
-from etl_assets.warehouse.duckdb import Difference, DuckDbWarehouse, Loaded
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+from etl_assets.warehouse.protocol import Difference, Loaded, Warehouse
 from etl_assets.window import Window
+
+if TYPE_CHECKING:
+    from etl_assets.gcp import Clients
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +52,47 @@ class Pipeline:
         return load_sources(self.settings.sources_dir)
 
     @cached_property
-    def warehouse(self) -> DuckDbWarehouse:
-        """Where tables are."""
+    def clients(self) -> "Clients":
+        """The clients of Google Cloud."""
+        from etl_assets.gcp import Clients
+
+        return Clients(self.settings.google)
+
+    @cached_property
+    def landing(self) -> Store:
+        """Where files are: a local folder, or a bucket."""
+        root = self.settings.landing
+        if not root.startswith("gs://"):
+            return LocalStore(Path(root))
+        from etl_assets.store.gcs import GcsStore
+
+        return GcsStore.at(root, self.clients, self.settings.data_dir / "spool")
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """Where tables are. Raises SettingError when its settings do not go together."""
         settings = self.settings
+        if settings.warehouse == "bigquery":
+            return self._bigquery()
         # A load only copies; what it could hold beyond this would be a cache that the next load does not see.
         memory_mb = settings.duckdb_memory_mb * 2 // 3
         return DuckDbWarehouse(settings.duckdb_path, settings.duckdb_lock_seconds, memory_mb, settings.accept_deletions)
+
+    def _bigquery(self) -> Warehouse:
+        settings = self.settings
+        if not settings.landing.startswith("gs://"):
+            raise SettingError("ETL_LANDING: BigQuery loads from a bucket; set ETL_LANDING=gs://bucket/prefix")
+        from etl_assets.warehouse.bigquery import BigQueryWarehouse
+
+        folders = {name: settings.data_dir / name for name in ("limits", "spill")}
+        return BigQueryWarehouse(
+            self.clients,
+            self.landing,
+            memory_mb=settings.duckdb_memory_mb * 2 // 3,
+            accept_deletions=settings.accept_deletions,
+            sources=self.sources,
+            **folders,
+        )
 
     def api(self, source: Source) -> Api:
         """The source's API. Raises SettingError when a variable of the source is missing."""
@@ -58,7 +100,7 @@ class Pipeline:
 
     def folder(self, layer: str, source: Source, stream: Stream, day: Window | None) -> Folder:
         """Where the files of one layer, stream and day lie."""
-        return Folder(self.settings.landing, layer, source.source, stream.name, day.day if day else None)
+        return Folder(self.landing, layer, source.source, stream.name, day.day if day else None)
 
     def extract(self, api: Api, stream: Stream, day: Window | None, run_id: str) -> Extracted:
         """API to raw files."""
@@ -98,8 +140,8 @@ class Pipeline:
 
     def export(self, declared: Export, day: date | None) -> Exported:
         """Tables to a file for people."""
-        done = write_export(declared, self.warehouse, Path(self.settings.landing), day)
-        log.info("export: %d rows, %d bytes, to %s", done.rows, done.bytes, done.file)
+        done = write_export(declared, self.warehouse, self.landing, day)
+        log.info("export: %d rows, %d bytes, to %s", done.rows, done.bytes, done.uri)
         return done
 
     def inspect(self, source: Source, stream: Stream, day: Window | None) -> Findings:

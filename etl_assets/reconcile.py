@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from etl_assets.extract import Api
 from etl_assets.pipeline import Pipeline
 from etl_assets.spec import Source, Stream
-from etl_assets.warehouse.duckdb import Difference
+from etl_assets.warehouse.protocol import Difference
 from etl_assets.window import Window
 
 log = logging.getLogger(__name__)

@@ -58,7 +58,7 @@ def plan(
             raise FinalError(f"{name} is a snapshot: it has no days")
         windows: list[Window | None] = [None]
     else:
-        landed = days(pipeline.settings.landing, "raw", source.source, stream.name)
+        landed = days(pipeline.landing, "raw", source.source, stream.name)
         chosen = [day for day in landed if (first or day) <= day <= (last or day)]
         windows = [Window.of_day(day, source.timezone) for day in chosen]
         if not chosen:

@@ -6,6 +6,7 @@ counts as unset. Each setting is listed with a comment in `.env.example`.
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from dotenv import dotenv_values
 
 from etl_assets import redact
 from etl_assets.errors import SettingError
-from etl_assets.spec import Service, Source
+from etl_assets.spec import Rate, Service, Source
 
 Environment = Mapping[str, str]
 
@@ -36,6 +37,60 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class GoogleSettings:
+    """Cloud Storage and BigQuery: where tables are, what queries may cost, how often a table may be changed.
+
+    `maximum_bytes_billed` is None for no limit; the emulators are base URLs, None for the real services.
+    """
+
+    project: str | None
+    location: str
+    dataset_prefix: str
+    maximum_bytes_billed: int | None
+    table_rates: tuple[Rate, ...]
+    bigquery_emulator: str | None
+    storage_emulator: str | None
+    retry_base_seconds: float
+    total_timeout_seconds: float
+
+    @classmethod
+    def read(cls, env: Environment) -> "GoogleSettings":
+        """Raises SettingError naming a variable that does not parse."""
+        prefix = env.get("BIGQUERY_DATASET_PREFIX", "")
+        if not re.fullmatch(r"[A-Za-z0-9_]*", prefix):
+            raise SettingError(f"BIGQUERY_DATASET_PREFIX: {prefix!r} has more than letters, digits and underscores")
+        most = _number(env, "BIGQUERY_MAXIMUM_BYTES_BILLED", 0)
+        rates = env.get("BIGQUERY_TABLE_RATES", "5/10s,1500/86400s")
+        try:
+            table_rates = tuple(Rate.model_validate(rate.strip()) for rate in rates.split(","))
+        except ValueError:
+            raise SettingError(f"BIGQUERY_TABLE_RATES: {rates!r} is no list of rates such as 5/10s") from None
+        return cls(
+            project=env.get("BIGQUERY_PROJECT"),
+            location=env.get("BIGQUERY_LOCATION", "asia-northeast1"),
+            dataset_prefix=prefix,
+            maximum_bytes_billed=int(most) or None,
+            table_rates=table_rates,
+            bigquery_emulator=_emulator(env, "BIGQUERY_EMULATOR_HOST"),
+            storage_emulator=_emulator(env, "STORAGE_EMULATOR_HOST"),
+            retry_base_seconds=_number(env, "ETL_RETRY_BASE_SECONDS", 1.0),
+            total_timeout_seconds=_positive(env, "ETL_TOTAL_TIMEOUT_SECONDS", 600.0),
+        )
+
+
+def _emulator(env: Environment, name: str) -> str | None:
+    """The address of an emulator, with a scheme: credentials are not sent there."""
+    address = env.get(name)
+    if address is None:
+        return None
+    url = address if "://" in address else f"http://{address}"
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        raise SettingError(f"{name}: {address!r} is no address such as http://127.0.0.1:9050")
+    return url.rstrip("/")
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings that do not belong to one source."""
 
@@ -50,6 +105,8 @@ class Settings:
     duckdb_lock_seconds: float
     duckdb_memory_mb: int
     accept_deletions: frozenset[str]
+    backfill_days: int
+    google: GoogleSettings
 
     @classmethod
     def read(cls, env: Environment | None = None) -> "Settings":
@@ -73,11 +130,15 @@ class Settings:
             duckdb_lock_seconds=_number(env, "DUCKDB_LOCK_TIMEOUT_SECONDS", 300.0),
             duckdb_memory_mb=int(_number(env, "ETL_DUCKDB_MEMORY_MB", 300)),
             accept_deletions=frozenset(env.get("ETL_ACCEPT_DELETIONS", "").replace(",", " ").split()),
+            backfill_days=int(_number(env, "ETL_BACKFILL_DAYS", 1)),
+            google=GoogleSettings.read(env),
         )
-        if settings.warehouse != "duckdb":
-            raise SettingError(f"ETL_WAREHOUSE: {settings.warehouse!r} is not known; use duckdb")
-        if "://" in settings.landing:
-            raise SettingError("ETL_LANDING: only a local folder is supported")
+        if settings.warehouse not in ("duckdb", "bigquery"):
+            raise SettingError(f"ETL_WAREHOUSE: {settings.warehouse!r} is not known; use duckdb or bigquery")
+        if "://" in settings.landing and not re.match(r"gs://[\w.-]+", settings.landing):
+            raise SettingError(f"ETL_LANDING: {settings.landing!r} is neither a local folder nor gs://bucket/prefix")
+        if settings.backfill_days < 1:
+            raise SettingError("ETL_BACKFILL_DAYS: a run loads one day at least")
         return settings
 
 

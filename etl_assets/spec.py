@@ -547,6 +547,9 @@ class Stream(Model):
     )
     extra: Literal["keep", "drop"] = Field("keep", description="Whether undeclared fields are kept in `_extra`.")
     quarantine: Quarantine = Field(default=Quarantine(rows=10, share=0.01), description="How many rows may not fit.")
+    delimited: Literal["tsv", "csv"] | None = Field(
+        None, description="Also write the clean rows as a text file, tab- or comma-separated, for people."
+    )
     transform: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",

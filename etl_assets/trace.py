@@ -131,13 +131,8 @@ def set_aside(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> l
 
 def _selected(pipeline: Pipeline, sql: str) -> list[dict[str, Any]]:
     """The rows of a SELECT. Raises FinalError when the table does not exist."""
-    with pipeline.warehouse.reader() as db:
-        try:
-            result = db.execute(sql)
-        except duckdb.CatalogException as error:
-            raise FinalError(f"the table does not exist yet: {error}") from None
-        names = [column[0] for column in result.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    found = pipeline.warehouse.select(sql)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
 def _rows(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[dict[str, Any]]:
@@ -146,7 +141,7 @@ def _rows(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[
     columns = ", ".join(
         f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}" for name in dict.fromkeys([*stream.key, *above])
     )
-    day = "_partition" if stream.window else "NULL::DATE AS _partition"
+    day = f"{'_partition' if stream.window else 'NULL::DATE'} AS day"
     sql = f"""
         WITH found AS (
             SELECT {columns}, {day}, _loaded_at, _run_id
@@ -155,7 +150,7 @@ def _rows(pipeline: Pipeline, source: Source, stream: Stream, key: Key) -> list[
         LEFT JOIN (
             SELECT * FROM ops.loads WHERE source = {literal(source.source)} AND stream = {literal(stream.name)}
             QUALIFY row_number() OVER (PARTITION BY run_id, "partition" ORDER BY loaded_at DESC) = 1) AS load
-        ON load.run_id = found._run_id AND load."partition" IS NOT DISTINCT FROM found._partition
+        ON load.run_id = found._run_id AND load."partition" IS NOT DISTINCT FROM found.day
         ORDER BY {", ".join(map(identifier, stream.key))}"""
     return _selected(pipeline, sql)
 
@@ -172,7 +167,7 @@ def _same(key: Key) -> str:
 
 
 def _traced(pipeline: Pipeline, source: Source, stream: Stream, row: dict[str, Any]) -> Trace:
-    day, sought = row["_partition"], {name: row[name] for name in stream.key}
+    day, sought = row["day"], {name: row[name] for name in stream.key}
     read, key, window = stream, sought, Window.of_day(day, source.timezone) if day else None
     if stream.of:  # its rows lie in the raw files of the parent
         read, key = source.stream(stream.of.stream), {n: row[own] for n, own in _above(source, stream).items()}

@@ -3,6 +3,7 @@
 Everything goes through the library's own steps, and every result comes back as plain Python values.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,15 @@ import yaml
 from etl_assets import answers
 from etl_assets.clean import Cleaned, clean
 from etl_assets.landing import Folder, Manifest, raw_writer
+from etl_assets.pipeline import Pipeline
+from etl_assets.settings import Settings
 from etl_assets.spec import Source, Stream, code_version
+from etl_assets.store.local import LocalStore
+from etl_assets.store.protocol import Store
 from etl_assets.streamfiles import read_source
-from etl_assets.warehouse.duckdb import DuckDbWarehouse, Loaded
+from etl_assets.warehouse.bigquery_dialect import transpiled
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets.window import Window
 
 DAY = date(2026, 1, 5)
@@ -74,6 +81,7 @@ class Bench:
     source: Source
     stream: Stream
     file: str = "warehouse.duckdb"
+    google: tuple[tuple[str, str], ...] = ()  # the variables that point at the emulators, for BigQuery
 
     @classmethod
     def of(cls, root: Path, stream: str, *, timezone: str = "Asia/Tokyo", more: str = "") -> "Bench":
@@ -82,15 +90,24 @@ class Bench:
     @classmethod
     def at(cls, root: Path) -> "Bench":
         """The bench that was made in that folder before, perhaps by another process."""
-        source = read_source(root / "demo.yaml")
-        return cls(root, source, source.stream("things"))
+        source, google = read_source(root / "demo.yaml"), root / "google.json"
+        env = json.loads(google.read_text()) if google.exists() else {}
+        return cls(root, source, source.stream("things"), google=tuple(env.items()))
 
     def folder(self, layer: str, day: date | None) -> Folder:
-        return Folder(self.root / "landing", layer, self.source.source, self.stream.name, day)
+        return Folder(self.landing, layer, self.source.source, self.stream.name, day)
 
     @property
-    def warehouse(self) -> DuckDbWarehouse:
-        return DuckDbWarehouse(self.root / self.file, 60, MEMORY_MB)
+    def pipeline(self) -> Pipeline:
+        return _pipeline(self.root, self.google)
+
+    @property
+    def landing(self) -> Store:
+        return self.pipeline.landing if self.google else LocalStore(self.root / "landing")
+
+    @property
+    def warehouse(self) -> Any:
+        return self.pipeline.warehouse if self.google else DuckDbWarehouse(self.root / self.file, 60, MEMORY_MB)
 
     def land(self, pages: Iterable[Page], *, day: date | None = None, run_id: str = "run") -> Manifest:
         """Write the pages as the raw set of the day."""
@@ -174,16 +191,33 @@ class Bench:
 
     def table(self, columns: str = "*", order: str = "ALL") -> list[dict[str, Any]]:
         """The rows of the table, ordered."""
-        return self.query(f"SELECT {columns} FROM demo.things ORDER BY {order}")
+        if not self.google:
+            return self.query(f"SELECT {columns} FROM demo.things ORDER BY {order}")
+        rows = self.query(f"SELECT {columns} FROM demo.things")
+        return sorted(rows, key=lambda row: [(value is None, value) for value in row.values()])
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        with self.warehouse.reader() as db:
-            return fetch(db, sql, *parameters)
+        """Rows of a query in DuckDB's dialect; instants in UTC."""
+        if not self.google:
+            with self.warehouse.reader() as db:
+                return fetch(db, sql, *parameters)
+        found = self.warehouse.select(sql)
+        names = ["_partition" if name == "partition_date" else name for name in found.columns]
+        return [dict(zip(names, row, strict=True)) for row in found.rows]
 
     def execute(self, sql: str) -> None:
         """Change the warehouse by hand."""
-        with self.warehouse.writer() as (db, _):
-            db.execute(sql)
+        if not self.google:
+            with self.warehouse.writer() as (db, _):
+                db.execute(sql)
+            return
+        for statement in filter(None, map(str.strip, sql.split(";"))):
+            self.warehouse.runner({}).query(transpiled(statement, self.warehouse.dialect, {"partition_date"}))
+
+
+@functools.lru_cache(maxsize=8)
+def _pipeline(root: Path, google: tuple[tuple[str, str], ...]) -> Pipeline:
+    return Pipeline(Settings.read({**dict(google), "ETL_DATA_DIR": str(root)}))
 
 
 def fetch(db: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> list[dict[str, Any]]:

@@ -1104,3 +1104,25 @@ def test_folders_of_different_days_do_not_touch_each_other(tmp_path: Path) -> No
     bench.cleaned([], day=date(2026, 1, 6))
     assert [row["id"] for row in bench.rows(day=DAY)] == [1]
     assert bench.rows(day=date(2026, 1, 6)) == []
+
+
+@pytest.mark.parametrize(("form", "delimiter"), [("tsv", "\t"), ("csv", ",")])
+def test_a_text_file_brings_every_value_back(tmp_path: Path, form: str, delimiter: str) -> None:
+    import csv
+
+    bench = Bench.of(tmp_path, f"delimited: {form}\ncolumns: {{id: integer, v: string, w: string, j: json, n: number}}")
+    texts = ["plain", "a\tb", "a\nb", "a\r\nb", 'say "so"', "a,b", "", " 日本 ", None, "NULL", "\\t"]
+    bench.cleaned([{"id": n, "v": text, "w": "x", "j": {"k": ["a\tb", '"']}, "n": 0.1} for n, text in enumerate(texts)])
+    manifest = bench.folder("clean", None).manifest()
+    (entry,) = [file for file in manifest.files if file.name.startswith("table-")]
+    assert (entry.name.rsplit(".", 1)[1], entry.rows) == (form, len(texts))
+    written = (bench.folder("clean", None).path / entry.name).read_text("utf-8")
+    with (bench.folder("clean", None).path / entry.name).open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file, delimiter=delimiter))
+    assert header == ["id", "v", "w", "j", "n", "_extra"]
+    assert [row[1] for row in rows] == [text or "" for text in texts]
+    assert {row[3] for row in rows} == {'{"k":["a\\tb","\\""]}'}
+    assert f'6{delimiter}""{delimiter}x' in written  # an empty text is not NULL
+    assert f"8{delimiter}{delimiter}x" in written
+    assert len(bench.folder("clean", None).files(manifest)) == 1  # no step reads it
+    assert bench.load().rows == len(texts)

@@ -14,7 +14,7 @@ from etl_assets.errors import FinalError
 from etl_assets.reconcile import reconcile
 from etl_assets.sandbox.world import FIRST_DAY
 from etl_assets.spec import Quarantine
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab
 
 LIVE = "_deleted_at IS NULL"
@@ -23,9 +23,10 @@ ARCHIVED = date(2025, 7, 7)  # when the issues of the archived project were upda
 DEMO = 101
 
 
-@pytest.fixture
-def x(tmp_path: Path) -> Iterator[Lab]:
-    with lab("backlog", tmp_path) as ready:
+@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def x(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    env = request.getfixturevalue("env") if request.param == "bigquery" else {}
+    with lab("backlog", tmp_path, env=env) as ready:
         yield ready
 
 

@@ -24,6 +24,7 @@ from etl_assets import export as exports
 from etl_assets.errors import FinalError, LandingError, StreamFileError
 from etl_assets.export import Export, Layout, export, load_exports, write
 from etl_assets.sqltext import literal
+from etl_assets.store.local import LocalStore
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ class Desk:
                 db.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", [list(r) for r in rows])
 
     def write(self, day: date | None = None, **declared: Any) -> Path:
-        return export(declared_export(**declared), self.warehouse, self.landing, day).file
+        return Path(export(declared_export(**declared), self.warehouse, LocalStore(self.landing), day).uri)
 
     def texts(self, values: Sequence[str | None], **declared: Any) -> Path:
         """A file with these texts in the order given."""
@@ -308,12 +309,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from etl_assets import export
+from etl_assets.store.local import LocalStore
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
 root, place = Path(sys.argv[1]), sys.argv[2]
 setattr(*{"spool": (DuckDbWarehouse, "spool"), "sync": (export, "_sync"), "rename": (os, "replace")}[place],
         lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 declared = export.Export(name="things", description="-", table="shop.things", columns=["n", "v"], sort=["n"])
-export.export(declared, DuckDbWarehouse(root / "warehouse.duckdb", 60, 200), root / "landing", None)
+export.export(declared, DuckDbWarehouse(root / "warehouse.duckdb", 60, 200), LocalStore(root / "landing"), None)
 """
 
 
@@ -352,13 +354,13 @@ def test_any_petl_table_can_be_written(tmp_path: Path) -> None:
     connection.executemany("INSERT INTO issues VALUES (?, ?, ?)", [(1, 20, "=1"), (2, 3, None), (3, 3, "ü")])
     table = petl.sort(petl.fromdb(connection, "SELECT Id, ProjectID, Summary FROM issues"), ["ProjectID", "Id"])
     done = write(table, tmp_path / "issues.csv", Layout(null_text="NULL"))
-    assert by_csv(done.file) == [
+    assert by_csv(tmp_path / "issues.csv") == [
         ["Id", "ProjectID", "Summary"],
         ["2", "3", "NULL"],
         ["3", "3", "ü"],
         ["1", "20", "'=1"],
     ]
-    assert (done.rows, done.bytes) == (3, done.file.stat().st_size)
+    assert (done.rows, done.bytes) == (3, Path(done.uri).stat().st_size)
 
 
 def test_memory_does_not_grow_with_the_rows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

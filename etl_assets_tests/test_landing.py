@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from etl_assets.errors import LandingError, RetryableError
-from etl_assets.landing import KEEP_UNREFERENCED_SECONDS, MANIFEST, DataFile, Folder, Manifest, pages, raw_writer
+from etl_assets.landing import MANIFEST, DataFile, Folder, Manifest, pages, raw_writer
+from etl_assets.store.protocol import KEEP_UNREFERENCED_SECONDS
 from etl_assets_tests.data import DAY
 
 LONG_AGO = KEEP_UNREFERENCED_SECONDS + 3600

@@ -19,7 +19,8 @@ from etl_assets.errors import FinalError
 from etl_assets.mart import Mart, load_marts
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
-from etl_assets.warehouse.duckdb import Built, DuckDbWarehouse
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+from etl_assets.warehouse.protocol import Built
 from etl_assets_tests.sources.truth import Lab, Row, day, lab
 
 DAYS = (day(1), day(2), day(3))

@@ -18,6 +18,7 @@ from etl_assets.landing import days
 from etl_assets.pipeline import Pipeline
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
+from etl_assets.store.local import LocalStore
 from etl_assets.streamfiles import load_sources
 from etl_assets.window import Window
 from etl_assets_tests.http import Seen, answer, serving
@@ -236,8 +237,8 @@ def test_a_damaged_raw_file_stops_the_replay_and_the_table_stays(shop: Shop, tmp
 def test_days_of_the_landing_are_those_with_a_manifest(shop: Shop, tmp_path: Path) -> None:
     landing = tmp_path / "data/landing"
     (landing / "raw/shop/orders/2026-01-07").mkdir()
-    assert days(landing, "raw", "shop", "orders") == list(DAYS)
-    assert days(landing, "raw", "shop", "shops") == days(landing, "raw", "shop", "nothing") == []
+    assert days(LocalStore(landing), "raw", "shop", "orders") == list(DAYS)
+    assert days(LocalStore(landing), "raw", "shop", "shops") == days(landing, "raw", "shop", "nothing") == []
 
 
 # Requests, shown
@@ -383,7 +384,7 @@ def test_the_run_is_linked_where_the_ui_is_known(shop: Shop, monkeypatch: pytest
         (("shop.orders", "a", "b", "c"), "orders: the key is shop, id; 3 values were given"),
         (("shop.nothing", "1"), "shop has no stream 'nothing'"),
         (("mart.worklog", "1"), "no source 'mart'"),
-        (("tmetric.projects", "1"), "the table does not exist yet: "),
+        (("tmetric.projects", "1"), "the SELECT cannot be answered: "),
     ],
 )
 def test_a_row_that_is_not_there_is_told(shop: Shop, line: tuple[str, ...], says: str) -> None:

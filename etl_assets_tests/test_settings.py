@@ -1,5 +1,6 @@
 """Everything that comes from the environment."""
 
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from etl_assets import redact
 from etl_assets.errors import SettingError
+from etl_assets.pipeline import Pipeline
 from etl_assets.settings import Settings, Timeouts, connection, environment, plain_values, reload_days
 from etl_assets.spec import Source
 
@@ -293,3 +295,34 @@ def test_a_refused_base_url_is_not_shown_with_its_credentials(given: str) -> Non
         connection(SOURCE, {**GIVEN, "ACME_BASE_URL": given})
     behind = [caught.value.__cause__, caught.value.__context__]
     assert "hunter2" not in "".join(map(str, behind)) + "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"ETL_WAREHOUSE": "sqlite"}, "ETL_WAREHOUSE: 'sqlite' is not known; use duckdb or bigquery"),
+        ({"ETL_LANDING": "s3://bucket/etl"}, "ETL_LANDING: 's3://bucket/etl' is neither a local folder nor gs://"),
+        ({"ETL_LANDING": "gs:///etl"}, "ETL_LANDING: 'gs:///etl' is neither"),
+        ({"BIGQUERY_DATASET_PREFIX": "dev-"}, "BIGQUERY_DATASET_PREFIX: 'dev-' has more than letters"),
+        ({"BIGQUERY_TABLE_RATES": "often"}, "BIGQUERY_TABLE_RATES: 'often' is no list of rates such as 5/10s"),
+        ({"BIGQUERY_MAXIMUM_BYTES_BILLED": "1 GB"}, "BIGQUERY_MAXIMUM_BYTES_BILLED: '1 GB' is not a number"),
+        ({"BIGQUERY_EMULATOR_HOST": "http://"}, "BIGQUERY_EMULATOR_HOST: 'http://' is no address"),
+        ({"ETL_BACKFILL_DAYS": "0"}, "ETL_BACKFILL_DAYS: a run loads one day at least"),
+    ],
+)
+def test_a_wrong_setting_of_bigquery_is_named(env: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(said)):
+        Settings.read(env)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"BIGQUERY_PROJECT": "p"}, "ETL_LANDING: BigQuery loads from a bucket; set ETL_LANDING=gs://bucket/prefix"),
+        ({"ETL_LANDING": "gs://lake/etl"}, "BIGQUERY_PROJECT is not set"),
+    ],
+)
+def test_what_bigquery_needs_is_said_when_it_is_used(env: dict[str, str], said: str, tmp_path: Path) -> None:
+    pipeline = Pipeline(Settings.read({"ETL_WAREHOUSE": "bigquery", "ETL_DATA_DIR": str(tmp_path), **env}))
+    with pytest.raises(SettingError, match=re.escape(said)):
+        pipeline.warehouse.select("SELECT 1")

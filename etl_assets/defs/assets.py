@@ -10,6 +10,7 @@ from datetime import timedelta
 import dagster as dg
 
 from etl_assets.defs import checks, steps
+from etl_assets.settings import Settings
 from etl_assets.spec import Source, Stream, code_version
 
 DEADLINE_HOUR = 9
@@ -43,21 +44,22 @@ def raw_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
         specs=[spec],
         required_resource_keys={source.source, "pipeline"},
         retry_policy=steps.retry_policy(),
+        backfill_policy=steps.backfill_policy(stream),
         pool=source.source,
     )
     def raw(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        extract, run_id = context.resources.pipeline.extract, context.run.run_id
         with steps.reported(), getattr(context.resources, source.source).open() as api:
-            day = steps.window(context, source, stream)
-            done = context.resources.pipeline.extract(api, stream, day, context.run.run_id)
+            done = [extract(api, stream, day, run_id) for day in steps.windows(context, source, stream)]
         return dg.MaterializeResult(
             metadata={
-                **steps.rows_metadata(stream, done.manifest.rows),
-                "dagster/uri": done.uri,
-                "pages": done.manifest.details["pages"],
-                "requests": done.requests,
-                "bytes": sum(file.bytes for file in done.manifest.files),
-                "seconds": round(done.seconds, 3),
-                "seconds_waiting_for_limits": round(done.waited_seconds, 3),
+                **steps.rows_metadata(stream, [one.manifest.rows for one in done]),
+                "dagster/uri": done[-1].uri,
+                "pages": sum(one.manifest.details["pages"] for one in done),
+                "requests": sum(one.requests for one in done),
+                "bytes": sum(file.bytes for one in done for file in one.manifest.files),
+                "seconds": round(sum(one.seconds for one in done), 3),
+                "seconds_waiting_for_limits": round(sum(one.waited_seconds for one in done), 3),
             }
         )
 
@@ -75,25 +77,29 @@ def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
         check_specs=checks.clean_specs(spec.key, stream),
         required_resource_keys={"pipeline"},
         retry_policy=steps.retry_policy(),
+        backfill_policy=steps.backfill_policy(stream),
     )
     def clean(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        pipeline, run_id = context.resources.pipeline, context.run.run_id
         with steps.reported():
-            day = steps.window(context, source, stream)
-            done = context.resources.pipeline.clean(source, stream, day, context.run.run_id)
-            found = context.resources.pipeline.inspect(source, stream, day)
+            days = steps.windows(context, source, stream)
+            done = [pipeline.clean(source, stream, day, run_id) for day in days]
+            found = [pipeline.inspect(source, stream, day) for day in days]
         return dg.MaterializeResult(
             metadata={
-                **steps.rows_metadata(stream, done.manifest.rows),
-                "dagster/uri": done.uri,
+                **steps.rows_metadata(stream, [one.manifest.rows for one in done]),
+                "dagster/uri": done[-1].uri,
                 "dagster/column_schema": steps.column_schema(stream),
-                "rows_raw": done.rows_raw,
-                "rows_quarantined": done.rows_quarantined,
-                "rows_duplicate": done.rows_duplicate,
-                "rows_of_other_days": done.rows_outside,
-                "seconds": round(done.seconds, 3),
-                "sample": steps.markdown(found.sample),
+                "rows_raw": sum(one.rows_raw for one in done),
+                "rows_quarantined": sum(one.rows_quarantined for one in done),
+                "rows_duplicate": sum(one.rows_duplicate for one in done),
+                "rows_of_other_days": sum(one.rows_outside for one in done),
+                "seconds": round(sum(one.seconds for one in done), 3),
+                "sample": steps.markdown(found[-1].sample),
             },
-            check_results=list(checks.clean_results(spec.key, done, found)),
+            check_results=checks.of_all_days(
+                checks.clean_results(spec.key, *both) for both in zip(done, found, strict=True)
+            ),
         )
 
     return clean
@@ -101,7 +107,9 @@ def clean_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 
 def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
     """The table."""
-    spec = _spec("warehouse", source, stream, kinds={"warehouse", "duckdb"}, deps=[key("clean", source, stream)])
+    spec = _spec(
+        "warehouse", source, stream, kinds={"warehouse", warehouse_kind()}, deps=[key("clean", source, stream)]
+    )
     spec = spec.replace_attributes(freshness_policy=_fresh_by_morning(source.timezone))
 
     @dg.multi_asset(
@@ -110,24 +118,27 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
         check_specs=checks.warehouse_specs(spec.key),
         required_resource_keys={"pipeline"},
         retry_policy=steps.retry_policy(),
+        backfill_policy=steps.backfill_policy(stream),
         pool="warehouse",
     )
     def warehouse(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        load, run_id = context.resources.pipeline.load, context.run.run_id
         with steps.reported():
-            day = steps.window(context, source, stream)
-            done = context.resources.pipeline.load(source, stream, day, context.run.run_id)
+            done = [load(source, stream, day, run_id) for day in steps.windows(context, source, stream)]
+        last = done[-1]
         return dg.MaterializeResult(
             metadata={
-                **steps.rows_metadata(stream, done.rows),
-                "dagster/table_name": done.table,
-                "dagster/uri": done.uri,
+                **steps.rows_metadata(stream, [one.rows for one in done]),
+                "dagster/table_name": last.table,
+                "dagster/uri": last.uri,
                 "dagster/column_schema": steps.column_schema(stream),
-                "rows_in_table": done.rows_in_table,
-                "changed": done.changed,
-                "seconds": round(done.seconds, 3),
-                "seconds_waiting_for_the_file": round(done.waited_seconds, 3),
+                "rows_in_table": last.rows_in_table,
+                "changed": any(one.changed for one in done),
+                "seconds": round(sum(one.seconds for one in done), 3),
+                "seconds_waiting_for_the_table": round(sum(one.waited_seconds for one in done), 3),
+                **{name: sum(one.cost[name] for one in done) for name in last.cost},
             },
-            check_results=list(checks.warehouse_results(spec.key, done)),
+            check_results=checks.of_all_days(checks.warehouse_results(spec.key, one) for one in done),
         )
 
     return warehouse
@@ -137,6 +148,11 @@ def warehouse_asset(source: Source, stream: Stream) -> dg.AssetsDefinition:
 def _fresh_by_morning(timezone: str) -> dg.FreshnessPolicy:
     cron = f"0 {DEADLINE_HOUR} * * *"
     return dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=DEADLINE_SLACK, timezone=timezone)
+
+
+def warehouse_kind() -> str:
+    """The warehouse as Dagster shows it."""
+    return Settings.read().warehouse
 
 
 def _spec(layer: str, source: Source, stream: Stream, *, kinds: set[str], deps: list[dg.AssetKey]) -> dg.AssetSpec:

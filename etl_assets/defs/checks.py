@@ -4,14 +4,15 @@ Those on clean are blocking: a set that breaks its declaration never reaches the
 warn. Freshness is a policy on the table asset.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import dagster as dg
 
 from etl_assets.clean import Cleaned
 from etl_assets.spec import Stream
 from etl_assets.verify import Findings
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 
 _FEWEST, _MOST = 0.5, 2.0  # of what is usual
 _TOO_FEW_TO_JUDGE = 10
@@ -46,6 +47,15 @@ def clean_results(key: dg.AssetKey, cleaned: Cleaned, found: Findings) -> Iterat
             "columns_without_a_value": ", ".join(cleaned.never_seen),
         },
     )
+
+
+def of_all_days(results: Iterable[Iterable[dg.AssetCheckResult]]) -> list[dg.AssetCheckResult]:
+    """The results of several days as one of each check: the first that did not pass, else the first."""
+    by_name: dict[str | None, dg.AssetCheckResult] = {}
+    for result in chain.from_iterable(results):
+        if by_name.setdefault(result.check_name, result).passed:
+            by_name[result.check_name] = by_name[result.check_name] if result.passed else result
+    return list(by_name.values())
 
 
 def warehouse_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:

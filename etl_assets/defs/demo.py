@@ -26,10 +26,15 @@ FIRST_DAY = date(2026, 1, 5)
 DAYS = 3
 NEXT = """What to try next:
   make dev                          the Dagster UI on http://127.0.0.1:3000, with the simulators behind it
-  duckdb {warehouse}
-                                    or any other DuckDB client: SELECT * FROM mart.worklog
+  {look}
   cp .env.example .env              fill in your own credentials, then: etl-assets check
   docs/streams.md                   declare a further endpoint in a few lines of YAML"""
+LOOK = {
+    "duckdb": """duckdb {warehouse}
+                                    or any other DuckDB client: SELECT * FROM mart.worklog""",
+    "bigquery": """docs/bigquery.md                  a project, a bucket and a service account of your own
+                                    (the tables of the emulator are gone now, its bucket is in {bucket})""",
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,10 @@ def main() -> int:
     shown = [_counted(pipeline, line) for _, line in sorted(lines.items())]
     report = pipeline.settings.data_dir / "report.md"
     _write_report(report, shown)
-    print(f"\n{_table(shown, 'simple')}\n\nReport: {report}\n\n{NEXT.format(warehouse=pipeline.settings.duckdb_path)}")
+    look = LOOK[pipeline.settings.warehouse].format(
+        warehouse=pipeline.settings.duckdb_path, bucket=pipeline.settings.data_dir / "google"
+    )
+    print(f"\n{_table(shown, 'simple')}\n\nReport: {report}\n\n{NEXT.format(look=look)}")
     return 0
 
 
@@ -130,9 +138,9 @@ def _counted(pipeline: Pipeline, line: _Line) -> _Line:
     """Of a table, the rows that are in it."""
     if not line.asset.startswith(("warehouse/", "mart/")):
         return line
-    with pipeline.warehouse.reader() as db:
-        table = ".".join(map(identifier, line.where.split(".")))
-        return replace(line, rows=db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+    table = ".".join(map(identifier, line.where.split(".")))
+    ((rows,),) = pipeline.warehouse.select(f"SELECT count(*) FROM {table}").rows
+    return replace(line, rows=rows)
 
 
 def _table(lines: list[_Line], style: str) -> str:

@@ -56,7 +56,7 @@ def export_asset(export: Export, sources: Mapping[str, Source]) -> dg.AssetsDefi
         return dg.MaterializeResult(
             metadata={
                 "dagster/partition_row_count" if day else "dagster/row_count": done.rows,
-                "dagster/uri": str(done.file),
+                "dagster/uri": done.uri,
                 "bytes": done.bytes,
                 "seconds": time.monotonic() - started,
             }

@@ -5,6 +5,7 @@ import time
 import dagster as dg
 
 from etl_assets.defs import steps
+from etl_assets.defs.assets import warehouse_kind
 from etl_assets.mart import SCHEMA, Mart, load_marts
 
 _CRON = "0 8 * * *"
@@ -16,7 +17,7 @@ def mart_asset(mart: Mart) -> dg.AssetsDefinition:
         [SCHEMA, mart.name],
         description=mart.description,
         group_name=SCHEMA,
-        kinds={"duckdb", "sql"},
+        kinds={warehouse_kind(), "sql"},
         deps=[origin(schema, table) for schema, table in mart.tables],
     )
 

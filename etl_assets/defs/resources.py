@@ -6,11 +6,13 @@ a run that holds others.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
 from etl_assets.extract import Api
 from etl_assets.pipeline import Pipeline
+from etl_assets.settings import Settings
 from etl_assets.spec import Source
 
 
@@ -38,7 +40,20 @@ class SourceApi(dg.ConfigurableResource["SourceApi"]):
             api.client.close()
 
 
+def google(settings: Settings) -> dict[str, Any]:
+    """`bigquery` and `gcs` for assets of your own, where the warehouse is BigQuery.
+
+    The pipeline has clients of its own: these resources know neither deadlines nor emulators.
+    """
+    if settings.warehouse != "bigquery":
+        return {}
+    from dagster_gcp import BigQueryResource, GCSResource
+
+    project, location = settings.google.project, settings.google.location
+    return {"bigquery": BigQueryResource(project=project, location=location), "gcs": GCSResource(project=project)}
+
+
 def resources(sources: Iterable[Source]) -> dg.Definitions:
-    """`pipeline`, and one API per source."""
+    """`pipeline`, one API per source, and Google's own where they are used."""
     apis = {source.source: SourceApi(source=source.source) for source in sources}
-    return dg.Definitions(resources={"pipeline": PipelineResource(), **apis})
+    return dg.Definitions(resources={"pipeline": PipelineResource(), **google(Settings.read()), **apis})

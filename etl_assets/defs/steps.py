@@ -1,7 +1,7 @@
 """What every step shares: how its errors are reported, its retries, and the metadata of its result."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 
@@ -50,16 +50,27 @@ def reported() -> Iterator[None]:
         raise dg.Failure(redact.scrub(text)) from None
 
 
-def window(context: dg.AssetExecutionContext, source: Source, stream: Stream) -> Window | None:
-    """The day that the run is for; None for a snapshot, whatever the run is partitioned by."""
+def backfill_policy(stream: Stream) -> dg.BackfillPolicy | None:
+    """How many days a run of a backfill takes; None for Dagster's own way, one day per run."""
+    days = Settings.read().backfill_days
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=days) if stream.window and days > 1 else None
+
+
+def windows(context: dg.AssetExecutionContext, source: Source, stream: Stream) -> list[Window | None]:
+    """The days that the run is for, one but in a backfill; None for a snapshot, whatever the run is partitioned by."""
     if stream.window is None:
-        return None
-    return Window.of_day(date.fromisoformat(context.partition_key), source.timezone)
+        return [None]
+    return [Window.of_day(date.fromisoformat(key), source.timezone) for key in context.partition_keys]
 
 
-def rows_metadata(stream: Stream, rows: int) -> dict[str, int]:
-    """The row count under the name that Dagster plots: of the partition, or of the whole table."""
-    return {"dagster/partition_row_count" if stream.window else "dagster/row_count": rows}
+def rows_metadata(stream: Stream, rows: Sequence[int]) -> dict[str, int]:
+    """The row count under the name that Dagster plots: of the partition, or of the whole table.
+
+    Of several days together it is no count of a partition.
+    """
+    if len(rows) > 1:
+        return {"days": len(rows), "rows": sum(rows)}
+    return {"dagster/partition_row_count" if stream.window else "dagster/row_count": sum(rows)}
 
 
 def column_schema(stream: Stream) -> dg.TableSchema:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from etl_assets.landing import Folder, Manifest, RawWriter, raw_writer
 from etl_assets.push.spec import Push, Target
+from etl_assets.store.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Landed:
 
 
 @contextmanager
-def landing(root: str, target: Target, push: Push, run_id: str) -> Iterator[Landed]:
+def landing(store: Store, target: Target, push: Push, run_id: str) -> Iterator[Landed]:
     """A set that replaces the one before when the block ends well."""
-    folder = Folder(root, "push", target.name, push.name, None)
+    folder = Folder(store, "push", target.name, push.name, None)
     with raw_writer(folder) as writer:
         yield Landed(folder.uri, writer)
     folder.seal(

@@ -103,7 +103,7 @@ def _plan(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger) ->
 
 def _land(pipeline: Pipeline, target: Target, declared: Push, ledger: Ledger) -> tuple[str, int]:
     """The documents of all rows as files in the landing, and nothing else: where, and how many are new or changed."""
-    with landing(pipeline.settings.landing, target, declared, ledger.run_id) as landed:
+    with landing(pipeline.landing, target, declared, ledger.run_id) as landed:
         for batch in _wanted(pipeline, target, declared):
             ledger.plan(batch)
             landed.add([one.document for one in batch if one.document is not None])

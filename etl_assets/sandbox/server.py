@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -66,20 +66,23 @@ def running(
             thread.join()
 
 
-def serve(port: int, seed: int, days: int, scale: float, command: Sequence[str] = ()) -> int:
+def serve(
+    port: int, seed: int, days: int, scale: float, command: Sequence[str] = (), more: Mapping[str, str] | None = None
+) -> int:
     """Run all simulators until SIGINT or SIGTERM, or while `command` runs with them; the exit code.
 
-    Without a command the environment that points at them is printed as `NAME=value` lines, then `ready`.
-    Call it from the main thread.
+    `more` are variables beside those of the simulators. Without a command the environment that points at them is
+    printed as `NAME=value` lines, then `ready`. Call it from the main thread.
     """
     # put() of a SimpleQueue is safe in a signal handler, and get() lets handlers run.
     events: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: events.put(received))
     with running(seed=seed, days=days, scale=scale, port=port) as sandbox:
+        env = {**sandbox.env(), **(more or {})}
         if command:
-            return _run_command(command, sandbox.env(), events)
-        sys.stdout.writelines(f"{name}={value}\n" for name, value in sandbox.env().items())
+            return _run_command(command, env, events)
+        sys.stdout.writelines(f"{name}={value}\n" for name, value in env.items())
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         events.get()

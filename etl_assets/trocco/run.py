@@ -397,8 +397,7 @@ def jobs_of(pipeline: Pipeline) -> dict[str, Job]:
 
 
 def _probe(pipeline: Pipeline, sql: str) -> bool:
-    with pipeline.warehouse.reader() as db:
-        rows = db.execute(sql).fetchall()
+    rows = list(pipeline.warehouse.select(sql).rows)
     if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], bool | None):
         raise FinalError(f"a probe gives one boolean, not {rows[:1]}: {sql}")
     return rows[0][0] is True

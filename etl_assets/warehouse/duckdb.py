@@ -23,12 +23,17 @@ import duckdb
 
 from etl_assets.clean import content_hash, row_hash
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
-from etl_assets.landing import KEEP_UNREFERENCED_SECONDS, Folder, Manifest
+from etl_assets.landing import Folder, Manifest
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
+from etl_assets.store.protocol import KEEP_UNREFERENCED_SECONDS
+from etl_assets.warehouse import sql
 from etl_assets.warehouse.deletions import refuse_sweep
+from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected
 
+PARTITION = "_partition"
+_BATCH_ROWS = 10_000
 _SYSTEM_COLUMNS = {
     "_partition": "DATE",
     "_loaded_at": "TIMESTAMP WITH TIME ZONE",
@@ -42,62 +47,56 @@ _WIDER = {
     "DOUBLE": ("VARCHAR",),
     "JSON": ("VARCHAR",),
 }
-_HISTORY, _HISTORY_AT_LEAST = 8, 3
 _UNFINISHED = re.compile(r"[0-9a-f]{32}(\.wal)?")
-_OPS = """
-CREATE SCHEMA IF NOT EXISTS ops;
-CREATE TABLE IF NOT EXISTS ops.loads (
-    source VARCHAR, stream VARCHAR, partition DATE, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
-    rows_raw BIGINT, rows_loaded BIGINT, rows_quarantined BIGINT, rows_duplicate BIGINT, content_hash VARCHAR,
-    landing_uri VARCHAR, run_id VARCHAR, code_version VARCHAR, loaded_at TIMESTAMPTZ);
-CREATE TABLE IF NOT EXISTS ops.quarantine (
-    source VARCHAR, stream VARCHAR, partition DATE, record_key VARCHAR, reason VARCHAR, record VARCHAR,
-    run_id VARCHAR, quarantined_at TIMESTAMPTZ);
-ALTER TABLE ops.loads ADD COLUMN IF NOT EXISTS read_at TIMESTAMPTZ;
-"""
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a load did. `changed` is False when the table already held exactly these rows.
+class DuckDbDialect:
+    """The SQL of DuckDB."""
 
-    `usual_rows` is the median of earlier loads: of the same weekday, or of a snapshot; None while they are few.
-    """
+    def name(self, name: str) -> str:
+        """A quoted name."""
+        return identifier(name)
 
-    table: str
-    uri: str
-    rows: int
-    rows_in_table: int
-    changed: bool
-    usual_rows: float | None
-    seconds: float
-    waited_seconds: float
+    def table(self, schema: str, table: str) -> str:
+        """A quoted table."""
+        return f"{identifier(schema)}.{identifier(table)}"
+
+    def literal(self, value: str | int | date | datetime | None) -> str:
+        """A value as a literal of its type."""
+        match value:
+            case None:
+                return "NULL"
+            case int():
+                return str(value)
+            case datetime():
+                return f"TIMESTAMPTZ {literal(value.isoformat())}"
+            case date():
+                return f"DATE {literal(value.isoformat())}"
+        return literal(value)
+
+    def never(self, name: str) -> str:
+        """No instant."""
+        return f"CAST(NULL AS TIMESTAMPTZ) AS {identifier(name)}"
+
+    def text(self, value: str, kind: str) -> str:
+        """The value as text."""
+        match kind:
+            case "MD5":
+                return value
+            case "DOUBLE":
+                return f"printf('%.17g', {value})"
+            case "TIMESTAMP" | "TIMESTAMP WITH TIME ZONE":
+                return f"CAST(epoch_us({value}) AS VARCHAR)"
+        return f"CAST({value} AS VARCHAR)"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How a day of a table differs from a clean set: rows missing, rows in another version, rows too many."""
-
-    missing: int
-    changed: int
-    surplus: int
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.changed or self.surplus)
-
-    @property
-    def recovered(self) -> int:
-        """Rows that a load brings back or up to date."""
-        return self.missing + self.changed
-
-
-@dataclass(frozen=True)
-class Built:
-    """A mart that was built; `sample` is a few rows with a header."""
-
-    uri: str
-    rows: int
-    sample: list[tuple[Any, ...]]
+DIALECT = DuckDbDialect()
+_TABLES = {"loads": sql.LOADS, "quarantine": sql.QUARANTINE}
+_OPS = "CREATE SCHEMA IF NOT EXISTS ops;" + "".join(
+    f"CREATE TABLE IF NOT EXISTS ops.{table} ({', '.join(f'{identifier(n)} {kind}' for n, kind in columns.items())});"
+    for table, columns in _TABLES.items()
+)
+_OPS += "ALTER TABLE ops.loads ADD COLUMN IF NOT EXISTS read_at TIMESTAMPTZ;"  # of warehouses made before there was one
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,7 @@ class DuckDbWarehouse:
     def load(self, source: Source, stream: Stream, day: date | None, clean: Folder, run_id: str) -> Loaded:
         """Put the clean set into the table, with its entry in `ops.loads`, or change nothing at all.
 
-        Raises TableError when the table cannot take the columns, LockedError when the file stays locked,
-        LandingError when clean files are missing.
+        Raises what `Warehouse.load` raises, and LockedError when the file stays locked.
         """
         started = time.monotonic()
         manifest = clean.manifest()
@@ -171,13 +169,24 @@ class DuckDbWarehouse:
             shown = [header, *sample.fetchall()]
         return Built(str(self.path), rows, shown)
 
-    def spool(self, selects: Mapping[str, str], file: Path) -> None:
-        """Copy the rows of each SELECT, in its order and all as of one moment, into a table of a new DuckDB file.
+    def select(self, query: str) -> Selected:
+        """The rows of a SELECT. The file stays open for reading until they are all read."""
+        with contextlib.ExitStack() as opening:
+            db = opening.enter_context(self.reader())
+            with self._answered():
+                result = db.execute(query)
+            held = opening.pop_all()
 
-        There they can be read for as long as it takes, without holding up loads. Raises FinalError when there is no
-        warehouse or it cannot answer a SELECT, LandingError when the file cannot be written.
-        """
-        with self.reader() as db:
+        def rows() -> Iterator[tuple[Any, ...]]:
+            with held, self._answered():
+                while batch := result.fetchmany(_BATCH_ROWS):
+                    yield from batch
+
+        return Selected([column[0] for column in result.description or ()], rows())
+
+    def spool(self, selects: Mapping[str, str], file: Path) -> None:
+        """Copy what each SELECT gives; all of it is as of one moment."""
+        with self.reader() as db, self._answered():
             try:
                 db.execute(f"ATTACH {literal(str(file))} AS spool (READ_WRITE)")
                 db.execute("BEGIN")
@@ -187,8 +196,13 @@ class DuckDbWarehouse:
                 db.execute("DETACH spool")
             except duckdb.IOException as error:
                 raise LandingError(f"{file}: cannot be written: {error}") from None
-            except duckdb.Error as error:
-                raise FinalError(f"{self.path}: the SELECT cannot be answered: {error}") from None
+
+    @contextlib.contextmanager
+    def _answered(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            raise FinalError(f"{self.path}: the SELECT cannot be answered: {error}") from None
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
@@ -298,12 +312,9 @@ class _Table:
         self._db = db
         self._source = source
         self._stream = stream
-        self._owner = stream.key
-        if owner := source.owner(stream):
-            parent, stamp = owner
-            self._owner = [column for column, taken in stamp.items() if taken in parent.key]
+        self._owner = sql.owner(source, stream)
         self._schema, self._table = source.source, stream.name
-        self.name = f"{identifier(self._schema)}.{identifier(self._table)}"
+        self.name = DIALECT.table(self._schema, self._table)
         self._marks = bool(stream.deletes or stream.sweep)
         columns = dict(stream.table_columns())
         if stream.window is None:
@@ -336,31 +347,25 @@ class _Table:
         """How the table differs from the rows of a clean set of the day; reads only."""
         if not self._present():
             return Difference(manifest.rows, 0, 0)
-        own = self._own(day)
-        same = " AND ".join(f"there.{identifier(name)} = here.{identifier(name)}" for name in self._stream.key)
-        there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
-        newer = "false"
+        outdone = "false"
         if self._stream.mode == "merge":
             version = identifier(str(self._stream.version_column))
-            newer = f"coalesce(there.{version} > here.{version}, false)"
-        absent = "there._run_id IS NULL"
-        if self._marks:  # what the API has is not deleted
-            absent += f" OR (there._deleted_at IS NOT NULL AND NOT {newer})"
-        missing, changed = _one(
-            self._db,
-            f"""SELECT count(*) FILTER ({absent}),
-                       count(*) FILTER (NOT ({absent}) AND {there} <> {here} AND NOT {newer})
-                FROM {rows} AS here LEFT JOIN {self.name} AS there ON {same}""",
+            outdone = f"coalesce(there.{version} > here.{version}, false)"
+        there, here = (row_hash(self._stream, alias) for alias in ("there", "here"))
+        lacking, surplus = sql.differences(
+            DIALECT,
+            self._stream,
+            self.name,
+            rows,
+            mine=self._own(day),
+            outdone=outdone,
+            unequal=f"{there} <> {here}",
+            marks=self._marks,
         )
-        (surplus,) = _one(
-            self._db, f"SELECT count(*) FROM (FROM {self.name} WHERE {own}) AS there ANTI JOIN {rows} AS here ON {same}"
-        )
-        return Difference(missing, changed, surplus)
+        return Difference(*_one(self._db, lacking), *_one(self._db, surplus))
 
     def _own(self, day: date | None) -> str:
-        """The rows that a load of the day decides on. Those marked as deleted are kept as they are."""
-        own = "true" if day is None else f"_partition = DATE {literal(day.isoformat())}"
-        return f"{own} AND _deleted_at IS NULL" if self._marks else own
+        return sql.own(DIALECT, PARTITION, day, marks=self._marks)
 
     def _present(self, table: str | None = None) -> dict[str, str]:
         """The columns of a table of this source and their types; none when there is no such table."""
@@ -377,16 +382,8 @@ class _Table:
         deletes = self._stream.deletes
         if deletes is None or not self._present(deletes.stream):
             return
-        there = f"{identifier(self._schema)}.{identifier(deletes.stream)}"
-        same = " AND ".join(
-            f"{self.name}.{identifier(own)} = told.{identifier(other)}" for own, other in deletes.key.items()
-        )
-        keys = ", ".join(map(identifier, deletes.key.values()))
-        self._db.execute(
-            f"""UPDATE {self.name} SET _deleted_at = told.at
-                FROM (SELECT {keys}, min({identifier(deletes.at)}) AS at FROM {there} GROUP BY ALL) AS told
-                WHERE {same} AND _deleted_at IS DISTINCT FROM told.at"""
-        )
+        there = DIALECT.table(self._schema, deletes.stream)
+        self._db.execute(sql.mark_deleted(DIALECT, self.name, there, deletes))
 
     def learn_of_deletions(self, told_by: str, manifest: Manifest, *, accepted: bool) -> None:
         """Mark what the load of the stream `told_by` says is deleted, if this table exists and listens to it.
@@ -399,38 +396,20 @@ class _Table:
         if deletes and deletes.stream == told_by:
             self.mark_deleted()
         if self._stream.sweep == told_by:
-            absent = self._absent(manifest.details["raw"]["started_at"])
+            sweep = sql.Sweep(DIALECT.table(self._schema, told_by), manifest.as_of)
             if not accepted:
-                sql = f"SELECT count(*), count(*) FILTER ({absent}) FROM {self.name} WHERE _deleted_at IS NULL"
-                live, lacking = _one(self._db, sql)
-                refuse_sweep(self._source, self._stream, listed=manifest.rows, live=live, absent=lacking)
-            self._mark(absent, manifest.details["raw"]["started_at"])
+                live, absent = _one(self._db, sql.count_absent(DIALECT, self.name, self._stream, sweep))
+                refuse_sweep(self._source, self._stream, listed=manifest.rows, live=live, absent=absent)
+            self._db.execute(sql.mark_absent(DIALECT, self.name, self._stream, sweep))
 
     def mark_swept(self, manifest: Manifest, day: date | None) -> None:
         """Mark the rows of a day that was read before the last sweep began, and which that one did not find."""
         if not self._stream.sweep or day is None or not self._present(self._stream.sweep):
             return
-        (swept,) = _one(
-            self._db,
-            "SELECT CAST(max_by(read_at, loaded_at) AS VARCHAR) FROM ops.loads WHERE source = ? AND stream = ?",
-            [self._schema, self._stream.sweep],
-        )
-        if swept and datetime.fromisoformat(manifest.details["raw"]["started_at"]) < datetime.fromisoformat(swept):
-            self._mark(f"_partition = DATE {literal(day.isoformat())} AND {self._absent(swept)}", swept)
-
-    def _absent(self, began: str) -> str:
-        """The rows whose key the sweep that began then did not find, unless they changed after that."""
-        there = f"{identifier(self._schema)}.{identifier(str(self._stream.sweep))}"
-        same = " AND ".join(f"found.{identifier(name)} = {self.name}.{identifier(name)}" for name in self._stream.key)
-        version = identifier(str(self._stream.version_column))
-        return (
-            f"({version} < TIMESTAMPTZ {literal(began)} AND NOT EXISTS (SELECT 1 FROM {there} AS found WHERE {same}))"
-        )
-
-    def _mark(self, where: str, at: str) -> None:
-        self._db.execute(
-            f"UPDATE {self.name} SET _deleted_at = TIMESTAMPTZ {literal(at)} WHERE _deleted_at IS NULL AND {where}"
-        )
+        swept = self._db.execute(sql.last_read(DIALECT, self._schema, self._stream.sweep)).fetchone()
+        if swept and manifest.as_of < swept[0]:
+            sweep = sql.Sweep(DIALECT.table(self._schema, self._stream.sweep), swept[0])
+            self._db.execute(sql.mark_absent(DIALECT, self.name, self._stream, sweep, self._own(day)))
 
     def take(self, rows: Path, owners: Path, manifest: Manifest, day: date | None, run_id: str) -> bool:
         """Bring the rows of the file into the table; False when they are all there already and nothing else.
@@ -463,51 +442,35 @@ class _Table:
         parent: a line that is no longer in an order disappears, also when it was the last one.
         """
         assert day is not None  # a merge needs a window
-        read_at = f"TIMESTAMPTZ {literal(manifest.details['raw']['started_at'])}"
-        key = [identifier(name) for name in self._owner]
-        same = " AND ".join(f"there.{name} = here.{name}" for name in key)
-        version = identifier(str(self._stream.version_column))
-
-        def newer(marked: str) -> str:
-            later = f"(there._partition > DATE {literal(day.isoformat())} OR coalesce({marked} > {read_at}, false))"
-            return f"""coalesce(there.{version} > here.{version} OR there.{version} = here.{version} AND {later},
-                                there.{version} IS NOT NULL OR here.{version} IS NULL AND {later})"""
-
-        elsewhere = self._elsewhere(own, day)
-        fresh = f"(FROM {file} AS here ANTI JOIN ({elsewhere}) AS there ON {same} AND {newer('there._deleted_at')})"
+        m = sql.Merge(self._stream, self._owner, PARTITION, day, manifest.as_of)
+        elsewhere = sql.elsewhere(DIALECT, m, sql.Versions(self.name, self._marks), own, self._parents())
+        outdone = sql.newer(DIALECT, m, marks=True)
+        fresh = f"({sql.fresh(DIALECT, file, elsewhere, self._owner, outdone)})"
         if self._holds(own, content_hash(self._db, self._stream, fresh)):
             return False
-        held = newer("there._deleted_at" if self._marks else "NULL")
+        same = sql.same(DIALECT, self._owner, "there", "here")
         if self._marks:
             self._db.execute(
-                f"""UPDATE {self.name} AS there SET _deleted_at = {read_at}
+                f"""UPDATE {self.name} AS there SET _deleted_at = {DIALECT.literal(m.read_at)}
                     WHERE {own} AND NOT EXISTS (SELECT 1 FROM {owners} AS here WHERE {same})"""
             )
+        held = sql.newer(DIALECT, m, marks=self._marks)
         self._db.execute(
-            f"""DELETE FROM {self.name} AS there WHERE ({own}) OR EXISTS (
+            f"""DELETE FROM {self.name} AS there WHERE {own} OR EXISTS (
                     SELECT 1 FROM {owners} AS here WHERE {same} AND NOT {held})"""
         )
         self._insert(fresh, day, run_id)
         return True
 
-    def _elsewhere(self, own: str, day: date) -> str:
-        """The versions in other partitions and of marked rows: those of parents, too, which may have no child rows."""
-        names = [*self._owner, str(self._stream.version_column)]
-        columns = ", ".join(map(identifier, names))
-        marked = "_deleted_at" if self._marks else "CAST(NULL AS TIMESTAMPTZ) AS _deleted_at"
-        held = f"SELECT {columns}, _partition, {marked} FROM {self.name} WHERE NOT ({own})"
+    def _parents(self) -> sql.Versions | None:
         of = self._stream.of
-        if of is None or not of.stamp.keys() >= set(names) or not (present := self._present(of.stream)):
-            return held
-        taken = ", ".join(identifier(of.stamp[name]) for name in names)
-        parent = f"{identifier(self._schema)}.{identifier(of.stream)}"
-        other, marked = f"_partition <> DATE {literal(day.isoformat())}", "NULL"
-        if "_deleted_at" in present:
-            other, marked = f"({other} OR _deleted_at IS NOT NULL)", "_deleted_at"
-        return f"{held} UNION ALL SELECT {taken}, _partition, {marked} FROM {parent} WHERE {other}"
+        present = self._present(of.stream) if of else {}
+        if of is None or not present:
+            return None
+        return sql.Versions(DIALECT.table(self._schema, of.stream), "_deleted_at" in present)
 
     def _insert(self, rows: str, day: date | None, run_id: str) -> None:
-        partition = [] if day is None else [f"DATE {literal(day.isoformat())} AS _partition"]
+        partition = [] if day is None else [f"{DIALECT.literal(day)} AS {PARTITION}"]
         system = ", ".join([*partition, "now() AS _loaded_at", f"{literal(run_id)} AS _run_id"])
         self._db.execute(f"INSERT INTO {self.name} BY NAME SELECT * EXCLUDE (_page), {system} FROM {rows}")
 
@@ -529,19 +492,9 @@ def _widens(before: str, after: str) -> bool:
 
 
 def _usual_rows(db: duckdb.DuckDBPyConnection, source: Source, stream: Stream, day: date | None) -> float | None:
-    same = "true" if day is None else "partition <> ?::DATE AND dayofweek(partition) = dayofweek(?::DATE)"
     if day and day >= datetime.now(ZoneInfo(source.timezone)).date():
         return None  # the day is not over
-    usual: float | None
-    (usual,) = db.execute(
-        f"""WITH latest AS (
-                SELECT max_by(rows_loaded, loaded_at) AS rows, max(loaded_at) AS loaded FROM ops.loads
-                WHERE source = ? AND stream = ? AND {same}
-                GROUP BY {"loaded_at" if day is None else "partition"} ORDER BY loaded DESC LIMIT {_HISTORY})
-            SELECT CASE WHEN count(*) >= {_HISTORY_AT_LEAST} THEN median(rows) END FROM latest""",
-        [source.source, stream.name, *([] if day is None else [day, day])],
-    ).fetchall()[0]
-    return usual
+    return sql.usual([rows for (rows,) in db.execute(sql.earlier_rows(DIALECT, source, stream, day)).fetchall()])
 
 
 def _record(
@@ -555,21 +508,11 @@ def _record(
     run_id: str,
 ) -> None:
     """The load's entry in `ops.loads`, and the partition's rows in `ops.quarantine`."""
-    who = [source.source, stream.name, day]
-    start, end = manifest.window or (None, None)
-    counts = [manifest.details[name] for name in ("rows_quarantined", "rows_duplicate", "content_hash")]
-    values = [*who, start, end, manifest.details["rows_raw"], manifest.rows, *counts, uri, run_id]
-    db.execute(
-        f"INSERT INTO ops.loads VALUES ({', '.join('?' * 15)})",
-        [*values, manifest.code_version, datetime.now(UTC), manifest.details["raw"]["started_at"]],
-    )
-    db.execute("DELETE FROM ops.quarantine WHERE source = ? AND stream = ? AND partition IS NOT DISTINCT FROM ?", who)
+    values = sql.load_values(source, stream, day, manifest, uri=uri, run_id=run_id)
+    db.execute(sql.insert_load(DIALECT, values))
+    db.execute(sql.delete_quarantine(DIALECT, source, stream, day))
     if quarantine:
-        db.execute(
-            f"""INSERT INTO ops.quarantine
-                SELECT ?, ?, ?, record_key, reason, record, ?, now() FROM read_parquet({literal(str(quarantine))})""",
-            [*who, run_id],
-        )
+        db.execute(sql.insert_quarantine(DIALECT, f"read_parquet({literal(str(quarantine))})", values))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from etl_assets.definitions import defs
 from etl_assets.defs import checks
 from etl_assets.landing import Manifest
 from etl_assets.verify import Findings
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets_tests.orchestration.lab import ROOT, Lab, stream_file
 
 DAY = "2026-01-05"
@@ -38,7 +38,7 @@ def test_each_layer_says_how_many_rows_where_and_how_long(lab: Lab) -> None:
     for metadata in (raw, clean, table):
         assert 0 < metadata["seconds"] < 60
     assert raw["seconds_waiting_for_limits"] >= 0
-    assert table["seconds_waiting_for_the_file"] >= 0
+    assert table["seconds_waiting_for_the_table"] >= 0
 
 
 def test_a_list_is_counted_as_a_whole_table(lab: Lab) -> None:

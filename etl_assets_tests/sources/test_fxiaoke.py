@@ -21,7 +21,7 @@ from etl_assets.sandbox.fxiaoke.fields import INVENTORY, OBJECTS
 from etl_assets.sandbox.fxiaoke.vendor import TOKEN_PATHS
 from etl_assets.spec import Rate, TokenAuth
 from etl_assets.tokens import Token, TokenStore
-from etl_assets.warehouse.duckdb import Difference
+from etl_assets.warehouse.protocol import Difference
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab, leaks, output
 
 DAILY = ("inventory_reports", "accounts", "contacts", "sales_orders", "products", "personnel", "departments")

@@ -18,7 +18,7 @@ from etl_assets.errors import ApiError, ApiUnavailable, PagingError, QuarantineE
 from etl_assets.reconcile import reconcile
 from etl_assets.spec import Rate
 from etl_assets.tokens import Token, TokenStore
-from etl_assets.warehouse.duckdb import Difference
+from etl_assets.warehouse.protocol import Difference
 from etl_assets.window import Window
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab, leaks, output
 

@@ -40,7 +40,7 @@ from etl_assets.sandbox.server import running
 from etl_assets.sandbox.world import FIRST_DAY
 from etl_assets.spec import Column, Derived, Source, Stream
 from etl_assets.streamfiles import packaged_files
-from etl_assets.warehouse.duckdb import Loaded
+from etl_assets.warehouse.protocol import Loaded
 from etl_assets.window import Window
 
 Row = dict[str, Any]
@@ -137,21 +137,19 @@ class Lab:
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """What a query of the warehouse gives."""
-        with self.pipeline.warehouse.reader() as db:
-            return db.execute(query).fetchall()
+        return list(self.pipeline.warehouse.select(query).rows)
 
     def table(self, stream: str, where: str = "true") -> list[Row]:
         """The rows of a stream's table, JSON columns as Python values."""
-        with self.pipeline.warehouse.reader() as db:
-            found = db.execute(f'SELECT * FROM "{self.name}"."{stream}" WHERE {where}')
-            columns = found.description or ()
-            return [
-                {
-                    name: json.loads(value) if str(kind) == "JSON" and value is not None else value
-                    for (name, kind, *_), value in zip(columns, values, strict=True)
-                }
-                for values in found.fetchall()
-            ]
+        found = self.pipeline.warehouse.select(f'SELECT * FROM "{self.name}"."{stream}" WHERE {where}')
+        trees = {name for name, kind in [*self.stream(stream).table_columns(), ("_extra", "JSON")] if kind == "JSON"}
+        return [
+            {
+                name: json.loads(value) if name in trees and value is not None else value
+                for name, value in zip(found.columns, values, strict=True)
+            }
+            for values in found.rows
+        ]
 
     def assert_true(
         self,

@@ -1,0 +1,1 @@
+"""Where the files of the landing lie: one module per kind of storage."""
