@@ -360,9 +360,13 @@ _FORMS = {
 }
 
 
+# As `errors.named` says it: stream and day, the list that was read for it, the page.
+_PLACE = re.compile(r"^(?:(?:\w+/\w+(?: [\d-]+)?|reading \w+ for it|page \d+(?: of list \d+ of \d+)?): )+")
+
+
 def same_cause(error: str) -> str:
-    """What errors of one cause have in common: the first line without its parameters, quotes, paths and numbers."""
-    line = next(iter(error.strip().splitlines()), "")
+    """What errors of one cause have in common: the first line without its place, parameters, quotes, paths, numbers."""
+    line = _PLACE.sub("", next(iter(error.strip().splitlines()), ""))
     for varying, kept in (
         (r"'[^']*'|\"[^\"]*\"", "…"),
         (r"\w+=\S*", ""),

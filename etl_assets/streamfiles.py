@@ -8,9 +8,10 @@ from typing import Any
 
 from etl_assets import declarations
 from etl_assets.errors import StreamFileError
-from etl_assets.spec import Source
+from etl_assets.spec import Source, snake
 
 _JOINED = {"columns", "params", "derived"}
+_BY_COLUMN = {"eq", "ranges", "row", "closed"}
 
 
 def packaged_files() -> list[Path]:
@@ -46,6 +47,24 @@ def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
         for key in _JOINED & defaults.keys() & stream.keys():
             if isinstance(defaults[key], dict) and isinstance(stream[key], dict):
                 merged[key] = {**defaults[key], **stream[key]}
+        if "query" in defaults and "query" not in stream and isinstance(merged.get("columns"), dict):
+            merged["query"] = _fitting(defaults["query"], merged["columns"])
         return merged
 
     return {**tree, "streams": [filled(stream) for stream in streams]}
+
+
+def _fitting(query: Any, columns: dict[str, Any]) -> Any:
+    """What is inherited of a query, without what speaks of columns that the stream does not have."""
+    if not isinstance(query, dict):
+        return query
+    names = {
+        one.get("name") if isinstance(one, dict) and "name" in one else snake(path) for path, one in columns.items()
+    }
+    kept = dict(query)
+    for key in _BY_COLUMN & query.keys():
+        kept[key] = {name: asked for name, asked in query[key].items() if name in names}
+    if isinstance(query.get("sort"), dict):
+        sort = query["sort"]
+        kept["sort"] = {**sort, "columns": {name: asked for name, asked in sort["columns"].items() if name in names}}
+    return kept

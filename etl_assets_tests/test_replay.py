@@ -238,7 +238,9 @@ def test_days_of_the_landing_are_those_with_a_manifest(shop: Shop, tmp_path: Pat
     landing = tmp_path / "data/landing"
     (landing / "raw/shop/orders/2026-01-07").mkdir()
     assert days(LocalStore(landing), "raw", "shop", "orders") == list(DAYS)
-    assert days(LocalStore(landing), "raw", "shop", "shops") == days(landing, "raw", "shop", "nothing") == []
+    assert (
+        days(LocalStore(landing), "raw", "shop", "shops") == days(LocalStore(landing), "raw", "shop", "nothing") == []
+    )
 
 
 # Requests, shown

@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from etl_assets.definitions import defs
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
 from etl_assets_tests.orchestration.lab import Lab, bare_environment
@@ -20,7 +19,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A process without the product's variables, in an empty folder: no .env of a developer is read."""
-    defs.load_fn.cache_clear()  # type: ignore[attr-defined]
     for name in os.environ.keys() - bare_environment().keys():
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -67,7 +67,7 @@ def test_a_failed_run_is_told_with_its_error_and_a_link(lab: Lab, receiver: Sand
     assert alert["severity"] == "error"
     layers = ", ".join(f"{layer}/tmetric/time_entries" for layer in ("clean", "raw", "warehouse"))
     assert alert["title"] == f"{layers} failed for {DAY}"
-    assert alert["text"].startswith("raw/tmetric/time_entries: GET ")
+    assert alert["text"].startswith(f"raw/tmetric/time_entries: tmetric/time_entries {DAY}: page 1 of list 1 of ")
     assert "HTTP 403; rights are missing" in alert["text"]
     assert alert["link"] == f"{UI}/runs/{run.id}"
     assert lab.sandbox.env()["TMETRIC_TOKEN"] not in json.dumps(alert)

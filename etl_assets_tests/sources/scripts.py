@@ -281,6 +281,7 @@ def _cut(tree: Row, columns: dict[str, Sequence[str]], paging: Callable[[str, Ro
     tree["streams"] = [one for one in tree["streams"] if one["name"] in columns]
     for one in tree["streams"]:
         one["columns"] = {name: kind for name, kind in one["columns"].items() if name in columns[one["name"]]}
+        one.pop("query", None)  # it speaks of columns that are gone
         one["extra"] = "drop"
         for name in ("derived", "local", "known"):
             one.pop(name, None)

@@ -27,8 +27,9 @@ def test_tables_are_the_truth_whatever_happens_to_rows_in_whatever_order(
 
 
 def test_every_daily_stream_has_a_player() -> None:
-    for file in packaged_files():
-        source = read_source(file)
+    for source in map(read_source, packaged_files()):
+        if source.source not in PLAYERS:  # TROCCO has tests of its own
+            continue
         played = {name for player in PLAYERS[source.source] for name in (player.stream, *player.children)}
         assert {one.name for one in source.streams if one.window} - played <= {
             "issue_comments"

@@ -72,8 +72,10 @@ def test_the_script_of_the_seed_runs_but_for_its_import_line(tmp_path: Path) -> 
 
 
 def test_the_connection_string_alone_finds_its_source(x: Place) -> None:
-    env = x.sandbox.env()
-    with sql.connect(f"ApiKey={env['BACKLOG_API_KEY']};Url={env['BACKLOG_BASE_URL']};") as connection:
+    with sql.connect("ApiKey=key;Url=https://x.backlog.com;") as connection:
+        assert "backlog" in str(connection.cursor().explain("SELECT count(*) FROM Issues"))
+    env = x.sandbox.env()  # on one's own machine the host does not tell it from others that take an API key
+    with sql.connect(f"Source=backlog;ApiKey={env['BACKLOG_API_KEY']};Url={env['BACKLOG_BASE_URL']};") as connection:
         assert connection.execute("SELECT count(*) FROM Issues").fetchall() == [(933,)]
 
 
