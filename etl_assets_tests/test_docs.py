@@ -743,7 +743,8 @@ def test_cells_are_written_as_shown(tmp_path: Path) -> None:
         db.execute("SET TimeZone = 'UTC'")
         for value, shown in table(EXPORTS, "Value", "In the file").rows:
             (row,) = db.execute(f"SELECT {words(value)[0]}").fetchall()
-            file = write([["cell"], row], tmp_path / "cell.csv", Layout()).file
+            file = tmp_path / "cell.csv"
+            write([["cell"], row], file, Layout())
             with file.open(encoding="utf-8", newline="") as handle:
                 assert list(csv.reader(handle))[1] == words(shown)
 
