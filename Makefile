@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(DATA)/dagster
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format dev bench bigquery chaos ui clean
+.PHONY: demo test check format dev bench benchsql bigquery chaos ui clean
 
 # make demo WAREHOUSE=bigquery: the same on emulators of BigQuery and Cloud Storage, which the tests bring along.
 demo: $(if $(filter bigquery,$(WAREHOUSE)),.venv/.test,.venv/.base) $(DAGSTER_HOME)/dagster.yaml
@@ -33,6 +33,10 @@ dev: .venv/.base $(DAGSTER_HOME)/dagster.yaml
 bench: .venv/.base
 	@python bench/bench.py
 
+# Beside shillelagh, which the tests' environment brings.
+benchsql: .venv/.test
+	@python bench/sql.py
+
 chaos: .venv/.test
 	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
 
@@ -45,7 +49,7 @@ ui: .venv/.test
 	@python -m pytest etl_assets_tests/orchestration -m ui -q
 
 clean:
-	rm -rf .venv data bench/result.json
+	rm -rf .venv data bench/*result.json
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

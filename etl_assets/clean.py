@@ -77,11 +77,12 @@ def clean(
     paths = raw.files(received)
     if stream.of:
         paths = paths[:1]  # the rows of the parent's clean set
-    reading = _reading(stream, values)
+    reading = time_reading(stream, values)
     try:
         with _workspace(into) as work, _database(work, received, memory_mb) as db:
             typed, table = work / "typed.parquet", work / "table.parquet"
-            _type(db, typed_rows(source, stream, received, paths, reading), typed)
+            records = elements(stream.of, _file(paths[0])) if stream.of else _records(received, paths)
+            _type(db, typed_rows(source, stream, records, reading), typed)
             counts = _counts(db, stream, day, typed)
             if not stream.of and counts.read != received.rows:
                 raise LandingError(f"{raw.uri}: {received.rows} rows were received, {counts.read} read back")
@@ -147,8 +148,8 @@ def clean(
     )
 
 
-def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[Path], reading: str) -> str:
-    """The SELECT that types every received row.
+def typed_rows(source: Source, stream: Stream, records: str, reading: str) -> str:
+    """The SELECT that types every received row. `records` is one that gives `_page`, `_stamp` and `_record`.
 
     It gives the table's columns and `_extra`, and what is needed to decide on the row: `_page`, and for rows
     that do not fit `_reason`, `_key` and `_record`. No column of a stream begins with an underscore.
@@ -182,7 +183,7 @@ def typed_rows(source: Source, stream: Stream, received: Manifest, paths: list[P
     columns = ", ".join(identifier(name) for name, _ in stream.table_columns())
     key = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in stream.key)
     return f"""
-WITH records AS ({_elements(stream.of, paths[0]) if stream.of else _records(received, paths)}),
+WITH records AS ({records}),
 parts AS (
     SELECT *, from_json(_record, {literal(json.dumps(_shape(declared)))}) AS _values,
            json_type(_record, {_path_list(parents)}) AS _kinds,
@@ -314,12 +315,12 @@ def _missing(name: str) -> str:
     return f"WHEN {identifier(name)} IS NULL THEN {literal(f'{name}: missing')}"
 
 
-def _elements(of: Children, rows: Path) -> str:
-    """The elements of the parents' lists, stamped with the parents' columns."""
+def elements(of: Children, rows: str) -> str:
+    """The elements of the parents' lists, stamped with the parents' columns; `rows` is a FROM item with these."""
     stamp = ", ".join(f"{literal(column)}, {identifier(taken)}" for column, taken in of.stamp.items())
     return f"""
     SELECT _page, json_object({stamp}) AS _stamp, unnest(from_json({identifier(of.rows)}, '["JSON"]')) AS _record
-    FROM {_file(rows)}"""
+    FROM {rows}"""
 
 
 def _owners(source: Source, stream: Stream, received: Manifest, paths: list[Path], reading: str) -> str:
@@ -511,27 +512,15 @@ def _flattened(structure: Any, prefix: str = "") -> dict[str, str]:
 
 def _transform(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> None:
     """Send the table's rows through the stream's own function, batch by batch, keeping number and keys."""
-    import pandas
     import pyarrow
     import pyarrow.parquet
 
-    function = _function(str(stream.transform))
-    nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
-    columns = [*stream.table_columns(), ("_extra", "JSON"), ("_page", "BIGINT")]
-    cast = ", ".join(f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name, kind in columns)
     result = table.with_suffix(".transformed")
     writer: pyarrow.parquet.ParquetWriter | None = None
     source = pyarrow.parquet.ParquetFile(table)
     try:
         for batch in source.iter_batches(_TRANSFORM_ROWS):
-            frame = function(batch.to_pandas(types_mapper=nullable.get))
-            if not isinstance(frame, pandas.DataFrame) or len(frame) != batch.num_rows:
-                raise FinalError(f"{stream.transform}: must give back a DataFrame with as many rows as it got")
-            missing = [name for name, _ in columns if name not in frame.columns]
-            if missing:
-                raise FinalError(f"{stream.transform}: the DataFrame has no column {', '.join(missing)}")
-            view = db.from_arrow(pyarrow.Table.from_pandas(frame, preserve_index=False))
-            typed = view.select(cast).to_arrow_table()
+            typed = transformed(db, stream, batch)
             writer = writer or pyarrow.parquet.ParquetWriter(result, typed.schema, compression="zstd")
             writer.write_table(typed)
     finally:
@@ -543,6 +532,25 @@ def _transform(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> No
         if rows != distinct:
             raise FinalError(f"{stream.transform}: the keys are no longer unique")
         _copy(db, f"FROM {_file(result)}", table)
+
+
+def transformed(db: duckdb.DuckDBPyConnection, stream: Stream, batch: Any) -> Any:
+    """A batch of typed rows (Arrow) through the stream's own function: an Arrow table in the declared types."""
+    import pandas
+    import pyarrow
+
+    function = _function(str(stream.transform))
+    nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
+    columns = [*stream.table_columns(), ("_extra", "JSON"), ("_page", "BIGINT")]
+    cast = ", ".join(f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name, kind in columns)
+    frame = function(batch.to_pandas(types_mapper=nullable.get))
+    if not isinstance(frame, pandas.DataFrame) or len(frame) != batch.num_rows:
+        raise FinalError(f"{stream.transform}: must give back a DataFrame with as many rows as it got")
+    missing = [name for name, _ in columns if name not in frame.columns]
+    if missing:
+        raise FinalError(f"{stream.transform}: the DataFrame has no column {', '.join(missing)}")
+    view = db.from_arrow(pyarrow.Table.from_pandas(frame, preserve_index=False))
+    return view.select(cast).to_arrow_table()
 
 
 def _delimited(db: duckdb.DuckDBPyConnection, stream: Stream, table: Path) -> Path | None:
@@ -565,7 +573,8 @@ def _function(name: str) -> Callable[[Any], Any]:
         raise FinalError(f"transform {name!r}: {error}") from None
 
 
-def _reading(stream: Stream, values: Mapping[str, str]) -> str:
+def time_reading(stream: Stream, values: Mapping[str, str]) -> str:
+    """How the stream's timestamps with an offset are read. Raises SettingError for an unknown way."""
     reading = str(filled(stream.reading or "offset_aware", values))
     if reading not in ("offset_aware", "user_wall_clock"):
         raise SettingError(f"{stream.name}.reading: {reading!r} is neither offset_aware nor user_wall_clock")

@@ -17,6 +17,7 @@ from etl_assets.push.send import try_target
 from etl_assets.schema import push_schema_text, schema_text
 from etl_assets.settings import Settings
 from etl_assets.spec import Source
+from etl_assets.sql.cli import explain, sql
 from etl_assets.trocco.cli import trocco
 
 
@@ -29,6 +30,8 @@ for _command in (commands.replay, commands.request, commands.trace, commands.ale
     main.add_command(_command)
 main.add_command(queue)
 main.add_command(trocco)
+main.add_command(sql)
+main.add_command(explain)
 
 
 @main.command()

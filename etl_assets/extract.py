@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from etl_assets.client import Client, beginning
 from etl_assets.errors import ApiError, PagingError, named
 from etl_assets.landing import Folder, Manifest, raw_writer
 from etl_assets.limiter import Limiter
-from etl_assets.messages import Request
+from etl_assets.messages import Request, Sender
 from etl_assets.paginate import Page, Pager, Rest, Values
 from etl_assets.pool import Unit, in_order
 from etl_assets.settings import Connection, Settings
@@ -42,7 +42,7 @@ class Api:
 
     source: Source
     connection: Connection
-    client: Client
+    client: Sender
 
 
 def open_api(source: Source, connection: Connection, settings: Settings) -> Api:
@@ -187,6 +187,15 @@ def _pages(api: Api, stream: Stream, day: Window | None, ways: _Ways) -> Iterato
     return in_order(units, min(api.connection.parallel, max(count, _parallel_pages(api, stream))))
 
 
+def ask(api: Api, stream: Stream, values: Mapping[str, Any], stamp: Mapping[str, Any]) -> Iterator[Page]:
+    """The pages of one list, each asked for when it is taken. `values` fill the placeholders besides the settings."""
+    asked = _Asked({**api.connection.values, **values}, dict(stamp))
+    unit = Unit(_reader(api, stream, _Ways(stream), asked))
+    for part in itertools.chain([unit], unit.following):  # the first part, once read, knows what follows
+        for page, _ in part.work(part):
+            yield page
+
+
 def _parallel_pages(api: Api, stream: Stream) -> int:
     return api.connection.parallel if getattr(stream.paging, "total", None) else 1
 
@@ -216,15 +225,26 @@ def _parents(api: Api, stream: Stream, day: Window | None) -> list[tuple[Values,
     """(placeholder values, stamp) of every parent row; one empty pair without fan-out."""
     if stream.each is None:
         return [({}, {})]
-    parent_stream = api.source.stream(stream.each.stream)
-    lookups = {name: (spec, _lookup(api, spec)) for name, spec in stream.each.lookup.items()}
-    asked_by = {name.removeprefix("each.") for name in stream.placeholders if name.startswith("each.")}
-    wanted = {*asked_by, *stream.each.stamp.values(), parent_stream.key[0]}
+    parent = api.source.stream(stream.each.stream)
+    wanted = {*_asked_by(stream), *stream.each.stamp.values(), parent.key[0]}
+    return fan_out(api, stream, _rows(api, parent, day if parent.window else None, wanted))
+
+
+def _asked_by(stream: Stream) -> set[str]:
+    """Columns of the parent row that the requests of a stream name."""
+    return {name.removeprefix("each.") for name in stream.placeholders if name.startswith("each.")}
+
+
+def fan_out(api: Api, stream: Stream, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Values, dict[str, Any]]]:
+    """(placeholder values, stamp) of each of the parent rows, as `row_values` gives them."""
+    assert stream.each is not None
+    (key, *_) = api.source.stream(stream.each.stream).key
+    lookups = {name: _lookup(api, spec) for name, spec in stream.each.lookup.items()}
+    asked_by = _asked_by(stream)
     parents = []
-    for row in _rows(api, parent_stream, day if parent_stream.window else None, wanted):
+    for row in rows:
         stamp = {column: row[name] for column, name in stream.each.stamp.items()}
-        for column, (_, found) in lookups.items():
-            stamp[column] = found.get(row[parent_stream.key[0]])
+        stamp |= {column: found.get(row[key]) for column, found in lookups.items()}
         if stream.zone in stamp:
             stamp[stream.zone] = zones.iana(stamp[stream.zone] or api.source.timezone)
         parents.append(({f"each.{name}": row[name] for name in asked_by}, stamp))
@@ -247,17 +267,23 @@ def _rows(api: Api, stream: Stream, day: Window | None, wanted: set[str]) -> lis
 
     Of a daily list those of the day; a row whose time cannot be read here is kept, and cut by the clean step.
     """
-    columns, rows = stream.field_columns(), {}
+    rows = {}
     with named(f"reading {stream.name} for it"):
         for page, _ in _pages(api, stream, day, _Ways(stream)):
             for raw in page.rows:
-                record = msgspec.json.decode(raw)
-                row = {name: _first(record, paths) for name, paths, _ in columns} | page.stamp
-                if row[stream.key[0]] is None:
-                    raise ApiError(f"a row has no {stream.key[0]}", status=200)
+                row = row_values(stream, raw, page.stamp)
                 if day is None or stream.window is None or _may_lie_in(day, row[stream.window.column]):
                     rows[tuple(str(row[name]) for name in stream.key)] = {name: row[name] for name in wanted}
     return list(rows.values())
+
+
+def row_values(stream: Stream, raw: bytes | msgspec.Raw, stamp: Mapping[str, Any]) -> dict[str, Any]:
+    """A row by column name, in the types of the JSON. Raises ApiError for one without its key."""
+    record = msgspec.json.decode(raw)
+    row = {name: _first(record, paths) for name, paths, _ in stream.field_columns()} | dict(stamp)
+    if row[stream.key[0]] is None:
+        raise ApiError(f"a row has no {stream.key[0]}", status=200)
+    return row
 
 
 def _may_lie_in(day: Window, value: Any) -> bool:

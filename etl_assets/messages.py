@@ -8,6 +8,7 @@ made without them.
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from etl_assets.spec import Errors
 from etl_assets.template import Params
@@ -43,3 +44,22 @@ class Answer:
 
 Flow = Generator[Request, Answer, None]
 Authoriser = Callable[[Request], Flow]
+
+
+class Sender(Protocol):
+    """What sends requests: the client, or something around it."""
+
+    requests: int
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds spent waiting for limits."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    def send(self, request: Request) -> Answer:
+        """The API's good answer; raises EtlError when there is none."""
+        ...

@@ -14,6 +14,9 @@ def stream_file_schema() -> dict[str, Any]:
     definitions["Stream"]["properties"]["columns"]["additionalProperties"] = {
         "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Column"}]
     }
+    parameters = definitions["Query"]["properties"]["eq"]["patternProperties"]
+    for pattern, parameter in parameters.items():
+        parameters[pattern] = {"anyOf": [{"type": "string"}, parameter]}
     for model in (Column, Stream):
         for field in definitions[model.__name__]["properties"].values():
             _also_single(field)

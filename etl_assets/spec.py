@@ -9,7 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -418,6 +418,71 @@ class Alternative(Model):
     rows: str = Field("", description="Path of the row list in the answer.")
 
 
+class Parameter(Model):
+    """A parameter that takes values of one column: rows with any of them come."""
+
+    name: str = Field(description="Name of the parameter.")
+    most: int = Field(100, ge=1, description="Values in one request.")
+    form: Literal["list", "csv", "one"] = Field(
+        "list", description="How values are written: list (in a query: the name repeated), csv, or one value only."
+    )
+    alone: bool = Field(False, description="The API takes it in place of a window.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Range(Model):
+    """Parameters between whose values a time or day of one column lies."""
+
+    since: str = Field(description="Name of the parameter of the first.")
+    until: str = Field(description="Name of the parameter of the last.")
+    format: str = Field("date", description="How values are written, as in `window`.")
+    inclusive: bool = Field(True, description="The API includes `until`.")
+    widen: Duration = Field(timedelta(0), description="Ask for this much more on each side.")
+
+
+class Sort(Model):
+    """The orders in which the API can give rows."""
+
+    columns: dict[ColumnName, str] = Field(description="`column: {name}`. Columns that are never empty.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Query parameters with `{name}` and `{order}`.")
+    json_body: Any = Field(None, alias="json", description="Keys of the JSON body with `{name}` and `{ascending}`.")
+
+
+class Count(Model):
+    """A request that answers with the number of rows, and takes the same parameters."""
+
+    path: UrlPath = Field(description="Path of the request.")
+    value: str = Field("count", description="Path of the number in the answer.")
+
+
+class Query(Model):
+    """What SQL may ask of the API beyond what the assets ask. Nothing here changes a result, only its cost."""
+
+    eq: dict[ColumnName, Parameter] = Field(default_factory=dict, description="`column: parameter`, for = and IN.")
+    ranges: dict[ColumnName, Range] = Field(
+        default_factory=dict, description="`column: parameters`, for < > BETWEEN; the window needs none."
+    )
+    into: str = Field(default="", description="Path of the list in the JSON body to which `condition` is added.")
+    condition: dict[str, Any] = Field(
+        default_factory=dict, description="An entry of that list, with `{name}` and `{values}` of an `eq`."
+    )
+    row: dict[ColumnName, UrlPath] = Field(
+        default_factory=dict, description="`column: path` of the request for the one row with that value."
+    )
+    sort: Sort | None = Field(default=None, description="Orders that the API can give.")
+    count: Count | None = Field(default=None, description="How the API counts rows.")
+    closed: dict[ColumnName, str] = Field(
+        default_factory=dict, description="`column: stream.column` that lists all values; never empty in a row."
+    )
+    window: Literal["required", "optional"] = Field(
+        default="required", description="Whether the API can be asked without `{since}` and `{until}`."
+    )
+
+
 class Quarantine(Model):
     """How many rows may fail to fit before the step fails: the larger of the two, and never all."""
 
@@ -447,6 +512,9 @@ class Stream(Model):
     each: Each | None = Field(None, description="Fan-out over the rows of a parent stream.")
     paging: Paging = Field(default_factory=OnePage, description="How a long list is read.")
     errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers.")
+    query: Query = Field(
+        default=Query(sort=None, count=None, window="required"), description="What SQL may ask of the API."
+    )
     bucket: str = Field("default", description="Rate bucket of `limits.rates`.")
     window: WindowSpec | None = Field(None, description="Daily partitions; without it the stream is a snapshot.")
     load: Literal["replace", "merge", "snapshot"] | None = Field(
@@ -534,6 +602,7 @@ class Stream(Model):
             raise ValueError("path: a stream has either a path or a parent (`of`)")
         if self.form is not None and self.json_body is not None:
             raise ValueError("form: a request has a form body or a json body, not both")
+        _check_query(self, types)
         for name, derived in self.derived.items():
             if derived.sql is None and self.transform is None:
                 raise ValueError(f"derived.{name}: give `sql`, or a `transform` that adds the column")
@@ -560,6 +629,7 @@ class Stream(Model):
         """The names of the values that its requests are filled with."""
         asked = [self.path, self.params, self.json_body, self.form]
         asked += [part for way in self.alternatives for part in (way.path, way.params)]
+        asked += [self.query.count.path] if self.query.count else []
         return set(_placeholders(asked))
 
     def field_columns(self) -> list[tuple[str, list[str], Column]]:
@@ -704,6 +774,11 @@ def _check_stream(source: Source, stream: Stream) -> None:
             for role, column in (("key", lookup.key), ("value", lookup.value)):
                 if column not in {field for field, _, _ in source.stream(lookup.stream).field_columns()}:
                     raise ValueError(f"{where}.each.lookup.{name}.{role}: {lookup.stream} has no column {column!r}")
+    for column, listed in stream.query.closed.items():
+        other, _, listed_column = listed.partition(".")
+        known_lists = {one.name: one for one in source.streams if not one.window and not one.of}
+        if other not in known_lists or listed_column not in dict(known_lists[other].table_columns()):
+            raise ValueError(f"{where}.query.closed.{column}: there is no {listed!r} among the plain lists")
     for name in _placeholders(stream.reading):
         if name not in source.settings or source.settings[name].secret:
             raise ValueError(f"{where}.reading: {{{name}}} is not a setting that may be shown")
@@ -712,6 +787,39 @@ def _check_stream(source: Source, stream: Stream) -> None:
             raise ValueError(f"{where}: placeholder {{{name}}} means nothing here; known: {sorted(allowed)}")
     if stream.window is None and {"since", "until"} & stream.placeholders:
         raise ValueError(f"{where}: {{since}} and {{until}} need a window")
+
+
+def _check_query(stream: Stream, types: dict[str, str]) -> None:
+    """Columns that `query` names, and the parts of the request that it relies on."""
+    query = stream.query
+    named: dict[str, Collection[str]] = {
+        "eq": query.eq,
+        "ranges": query.ranges,
+        "row": query.row,
+        "closed": query.closed,
+        "sort.columns": query.sort.columns if query.sort else {},
+    }
+    for key, columns in named.items():
+        for column in columns:
+            if column not in types:
+                raise ValueError(f"query.{key}: there is no column {column!r}")
+    for column in query.eq:
+        if types[column] not in ("BIGINT", "VARCHAR"):
+            raise ValueError(f"query.eq.{column}: only integers and strings can be asked for")
+    for column in query.ranges:
+        if types[column] not in ("TIMESTAMP WITH TIME ZONE", "DATE"):
+            raise ValueError(f"query.ranges.{column}: only dates and timestamps can be asked for")
+    for column, path in query.row.items():
+        if _placeholders_of_row(path) != [column]:
+            raise ValueError(f"query.row.{column}: the path must hold {{{column}}}, and no other column")
+    if query.row and (stream.stamped() or stream.of):
+        raise ValueError("query.row: columns that `each` or `of` stamps would be missing in the row")
+    if bool(query.into) != bool(query.condition):
+        raise ValueError("query.into: goes together with `condition`")
+
+
+def _placeholders_of_row(path: str) -> list[str]:
+    return [name for name in _placeholders(path) if not name.isupper()]
 
 
 def _refuse_circle(source: Source, stream: Stream) -> None:
@@ -784,5 +892,5 @@ def _package_version() -> str:
 
 def code_version(source: Source, stream: Stream) -> str:
     """Changes whenever the declaration of the stream does: package version and a digest."""
-    declared = f"{source.timezone}{source.base_url}{stream.model_dump_json()}"
+    declared = f"{source.timezone}{source.base_url}{stream.model_dump_json(exclude={'query'})}"
     return f"{_package_version()}+{hashlib.sha256(declared.encode()).hexdigest()[:12]}"

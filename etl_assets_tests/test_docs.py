@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from etl_assets import client, errors, spec
+from etl_assets import sql as dbapi
 from etl_assets.alerts import KEPT_DAYS
 from etl_assets.cli import main
 from etl_assets.export import Export, Layout, load_exports, write
@@ -46,6 +48,7 @@ from etl_assets.settings import (
     reload_days,
 )
 from etl_assets.spec import Column, Service, Source
+from etl_assets.sql.properties import PROPERTIES
 from etl_assets.streamfiles import load_sources, packaged_files, read_source
 from etl_assets.trocco import decide
 from etl_assets.trocco import spec as trocco_spec
@@ -58,6 +61,7 @@ SOURCES = (ROOT / "docs/sources.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 EXPORTS = (ROOT / "docs/exports.md").read_text("utf-8")
 ALERTS = (ROOT / "docs/alerts.md").read_text("utf-8")
+SQL = (ROOT / "docs/sql.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 EVERYTHING = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
 DAY = "2026-01-05"
@@ -243,6 +247,11 @@ TITLES: Mapping[type[BaseModel], str] = {
     spec.WindowSpec: "`window`",
     spec.Alternative: "an alternative",
     spec.Quarantine: "`quarantine`",
+    spec.Query: "`query`",
+    spec.Parameter: "a parameter",
+    spec.Range: "a range",
+    spec.Sort: "`sort`",
+    spec.Count: "`count`",
     spec.Stream: "a stream",
 }
 VARIANTS = {"Auth type": get_args(get_args(spec.Auth)[0]), "Paging type": get_args(get_args(spec.Paging)[0])}
@@ -310,7 +319,7 @@ def default_of(field: FieldInfo) -> str:
     if isinstance(default, list) and len(default) == 1:
         default = default[0]  # a list of one may be written without the list
     if isinstance(default, BaseModel):
-        default = {name: value for name, value in default.model_dump().items() if value != {}}
+        default = {name: value for name, value in default.model_dump().items() if value not in ({}, "", None)}
     if default in (None, "", [], {}):
         return "–"
     if isinstance(default, timedelta):
@@ -771,3 +780,34 @@ def test_every_form_and_sensor_of_alerts_is_described() -> None:
     assert sensors == {word for cell in table(ALERTS, "Sensor").column() for word in words(cell)}
     assert sensors <= set(words(OPERATIONS))
     assert f"not be delivered for {KEPT_DAYS} days" in ALERTS
+
+
+# SQL
+
+
+def test_the_commands_of_the_sql_page_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("ETL_SOURCES_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with running(vendors=("backlog", "tmetric")) as sandbox:
+        for name, value in sandbox.env().items():
+            monkeypatch.setenv(name, value)
+        for block in code(SQL, "console"):
+            for shown in re.split(r"(?m)^\$ etl-assets ", block)[1:]:
+                command, _, output = shown.partition("\n")
+                assert CliRunner().invoke(main, shlex.split(command)).output == output, command
+
+
+def test_every_property_of_a_connection_is_described_and_no_other() -> None:
+    assert [word for cell in table(SQL, "Property").column() for word in words(cell)] == list(PROPERTIES)
+
+
+def test_every_option_of_the_sql_command_is_described() -> None:
+    options = {name for option in main.commands["sql"].params for name in option.opts if name.startswith("--")}
+    described = {name for word in words(SQL) for name in re.findall(r"--[a-z-]+", word)}
+    assert options <= described
+
+
+def test_every_error_of_the_sql_page_is_one_of_the_module() -> None:
+    named = [word for cell in table(SQL, "Error").column() for word in words(cell)]
+    assert all(issubclass(getattr(dbapi, name), dbapi.Error) for name in named)

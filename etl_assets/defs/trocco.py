@@ -77,6 +77,7 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{LAYER}__{job.name}",
         specs=specs(job),
+        can_subset=True,
         required_resource_keys={"pipeline"},
         retry_policy=steps.retry_policy(),
         pool="trocco_jobs",
@@ -88,7 +89,8 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
                 record = runner.ledger.by_number(reported)
                 record = record if record.is_open and not record.overdue else runner.success(record)
             elif job.arrivals:
-                context.log.info("started %d", arrivals.advance(runner, job, most=_MOST_STARTS))
+                started_now = arrivals.advance(runner, job, most=_MOST_STARTS, seconds=_SWEEP_SECONDS)
+                context.log.info("started %d jobs for files that have arrived", started_now)
                 return
             else:
                 record = _run(context, runner, _request(context, job))
@@ -98,8 +100,12 @@ def job_asset(job: Job) -> dg.AssetsDefinition:
             context.log.info("started: %s", text)
             context.log_event(dg.AssetObservation(key(job), partition=record.partition or None, metadata=metadata))
             return
-        for name in [key(job), *(dg.AssetKey(path.split("/")) for path in job.produces)]:
-            yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+        for spec in specs(job):  # the job writes all of its tables, whichever the run selected
+            if spec.key in context.selected_asset_keys:
+                yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+            else:
+                partition = record.partition if job.partitions else None
+                context.log_event(dg.AssetMaterialization(spec.key, partition=partition, metadata=metadata))
 
     return run
 
@@ -219,7 +225,7 @@ def _report(
     if record.outcome != "succeeded":
         request = dg.RunRequest(
             run_key=f"{name}/{record.ended}",
-            asset_selection=[key(job), *(dg.AssetKey(path.split("/")) for path in job.produces)],
+            asset_selection=[key(job)],
             partition_key=day,
             tags={REPORT_TAG: str(record.id)},
         )
@@ -251,7 +257,8 @@ def arrivals_sensor(jobs: Sequence[Job]) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         with steps.reported(), opened(Pipeline.from_environment(), hurried=True) as runner:
-            started = sum(arrivals.advance(runner, job, most=_MOST_STARTS) for job in jobs)
+            share = _SWEEP_SECONDS / len(jobs)
+            started = sum(arrivals.advance(runner, job, most=_MOST_STARTS, seconds=share) for job in jobs)
         return dg.SkipReason(f"started {started} jobs; no run is needed")
 
     return sensor

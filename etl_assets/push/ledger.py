@@ -332,18 +332,22 @@ class Ledger:
 
 def connect(file: Path) -> sqlite3.Connection:
     """The ledger's file, made if there is none. Raises FinalError when it is something else."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-    except OSError as error:
-        raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
-    except sqlite3.OperationalError as error:
-        raise RetryableError(f"{file}: cannot be opened: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise FinalError(f"{file}: is no ledger: {error}") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            db = stack.enter_context(
+                contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None))
+            )
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript(_SCHEMA)
+        except OSError as error:
+            raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
+        except sqlite3.OperationalError as error:
+            raise RetryableError(f"{file}: cannot be opened: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise FinalError(f"{file}: is no ledger: {error}") from None
+        stack.pop_all()
     return db
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 
-from etl_assets.client import Client
 from etl_assets.errors import ApiError, FinalError, PagingError
-from etl_assets.messages import Answer, Request
+from etl_assets.messages import Answer, Request, Sender
 from etl_assets.template import Params
 from etl_assets.trocco.spec import Asked, Kind
 
@@ -93,7 +92,7 @@ class Collection:
 class Trocco:
     """An account of TROCCO. Every method raises ApiError when it is refused, ApiUnavailable without an answer."""
 
-    def __init__(self, client: Client, base_url: str) -> None:
+    def __init__(self, client: Sender, base_url: str) -> None:
         self._client, self.base_url = client, base_url
         self.job_definitions = Collection(self, "job_definitions")
         self.datamart_definitions = Collection(self, "datamart_definitions")

@@ -9,6 +9,7 @@ import fnmatch
 import itertools
 import logging
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,13 +36,13 @@ def listed(arrivals: Arrivals, now: float) -> Iterator[File]:
         yield from _in_folder(arrivals.path, now - arrivals.quiet.total_seconds())
 
 
-def advance(runner: Runner, job: Job, *, most: int) -> int:
-    """Take note of new files and start runs for them, as far as `at_once` and `most` allow; how many were started.
+def advance(runner: Runner, job: Job, *, most: int, seconds: float) -> int:
+    """Take note of new files and start runs for them, as far as `at_once`, `most` and the time allow; how many it was.
 
     A batch whose trigger is ambiguous or refused is logged and left to a person; the others go on.
     """
     assert job.arrivals
-    now = runner.clock.now()
+    now, until = runner.clock.now(), time.monotonic() + seconds
     files, new = listed(job.arrivals, now), 0
     while chunk := list(itertools.islice(files, _CHUNK)):
         new += runner.ledger.arrived(job.name, chunk, job.arrivals.batch, now)
@@ -52,6 +53,8 @@ def advance(runner: Runner, job: Job, *, most: int) -> int:
     free = max(job.arrivals.at_once - sum(not record.overdue for record in open_runs), 0)
     started = 0
     for batch in [*lost, *runner.ledger.waiting(job.name, min(free, most))]:
+        if time.monotonic() > until:
+            break
         try:
             outcome = runner.trigger(request(runner.ledger, job, batch))
         except RetryableError as error:

@@ -17,8 +17,7 @@ UNDER_WAY = frozenset({"queued", "setting_up", "executing", "interrupting", "ret
 ENDS = frozenset({"succeeded", "error", "canceled", "skipped"})
 LOST, STARTED = "lost", "started"  # outcomes beside TROCCO's own words
 RETRIGGER_SECONDS = 60.0
-HISTORY_SLACK_SECONDS = 900.0  # how far TROCCO's clock may be from ours
-BASELINE_SECONDS = 120.0  # of history before a start; older runs are told apart only if the clocks agree so far
+HISTORY_SLACK_SECONDS = 300.0  # how far TROCCO's clock may be from ours: history is read from so long before a start
 
 _DELAYS = ((5, 1.0), (30, 5.0), (120, 15.0), (600, 30.0))
 _LONGEST_DELAY = 60.0

@@ -236,7 +236,7 @@ class Runner:
 
     def _baseline(self, definition: int) -> int:
         """The newest run that the history shows before a start. A key that may not look fails here, not later."""
-        since = self.clock.now() - decide.BASELINE_SECONDS
+        since = self.clock.now() - decide.HISTORY_SLACK_SECONDS
         return max((run.id for run in self.trocco.history(definition, since)), default=0)
 
     def _clear_up(self, request: Request) -> Later | None:

@@ -172,6 +172,9 @@ class BigQueryWarehouse:
 
     def ensure_dataset(self, schema: str) -> None:
         """Create a dataset if there is none. What is staged goes away by itself after a day."""
+        with contextlib.suppress(NotFound):  # to ask takes less of a right than to create what exists
+            self.client.get_dataset(self.dataset(schema), retry=self.clients.bigquery_retry)
+            return
         dataset = bigquery.Dataset(self.dataset(schema))
         dataset.location = self.clients.settings.location
         if schema == STAGING:
@@ -631,8 +634,6 @@ class _Load:
         if whole:
             config.time_partitioning = self._table.time_partitioning
             config.clustering_fields = self._table.clustering_fields
-            if self._table.description:
-                config.destination_table_description = self._table.description
         loaded: dict[str, Any] = config.to_api_repr()["load"]
         return loaded
 

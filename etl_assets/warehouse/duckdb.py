@@ -12,7 +12,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -252,17 +252,46 @@ class DuckDbWarehouse:
                 ):
                     file.unlink()
 
+    @contextlib.contextmanager
+    def beside(self, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database in memory beside which the tables are attached for reading, as `name`.
+
+        Raises FinalError when there is no warehouse yet.
+        """
+        if not self.path.exists():
+            raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
+
+        def attached() -> duckdb.DuckDBPyConnection:
+            db = duckdb.connect(":memory:", config=self._config)
+            try:
+                db.execute(f"ATTACH {literal(str(self.path))} AS {identifier(name)} (READ_ONLY)")
+            except duckdb.Error:
+                db.close()
+                raise
+            return db
+
+        db, _ = self._when_free(attached)
+        with contextlib.closing(db):
+            yield db
+
     def _open(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, float]:
-        config: dict[str, str | bool | int | float | list[str]] = {
+        return self._when_free(lambda: duckdb.connect(str(self.path), read_only=read_only, config=self._config))
+
+    @property
+    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
+        return {
             "threads": 2,
             "memory_limit": f"{self.memory_mb}MB",
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
         }
+
+    def _when_free(self, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> tuple[duckdb.DuckDBPyConnection, float]:
+        """What `open_file` opens, and the seconds waited until nobody else held the file."""
         started = time.monotonic()
         while True:
             try:
-                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
+                db = open_file()
                 db.execute("SET TimeZone = 'UTC'")
                 return db, time.monotonic() - started
             except duckdb.IOException as error:

@@ -214,5 +214,5 @@ def test_a_run_writes_no_secret(
 def test_the_check_command_writes_no_secret(canary: Canary, env: dict[str, str], home: Path, tmp_path: Path) -> None:
     done = command("etl-assets", "check", env=env)
     assert done.returncode == 1
-    assert done.stdout.count("refused: GET ") >= len(hostile.AUTH)
+    assert done.stdout.count("refused: page 1: GET ") >= len(hostile.AUTH)
     assert leaks(canary, tmp_path / "data", texts={"out": done.stdout, "err": done.stderr}) == []

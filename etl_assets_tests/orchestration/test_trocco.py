@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from etl_assets.definitions import defs
@@ -74,20 +75,18 @@ class Lab:
             )
         )
 
-    def tick(self, name: str) -> dg.SensorResult:
+    def tick(self, name: str) -> SensorExecutionData:
         """A tick of a sensor, as the daemon makes it: from the last cursor, its events stored, its cursor kept."""
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursors.get(name), repository_def=self.loaded.get_repository_def()
         )
-        done = self.loaded.resolve_sensor_def(name)(context)
-        if isinstance(done, dg.SensorResult):
-            for event in done.asset_events or []:
-                self.instance.report_runless_asset_event(event)
-            self.cursors[name] = done.cursor
-            return done
-        return dg.SensorResult(skip_reason=done)
+        done = self.loaded.resolve_sensor_def(name).evaluate_tick(context)
+        for event in done.asset_events:
+            self.instance.report_runless_asset_event(event)
+        self.cursors[name] = done.cursor
+        return done
 
-    def requested(self, result: dg.SensorResult) -> list[Run]:
+    def requested(self, result: SensorExecutionData) -> list[Run]:
         """The runs that a tick asked for."""
         return [
             self.run(
@@ -131,6 +130,14 @@ def test_a_job_is_waited_for_and_materialises_its_tables_downstream(place: Lab) 
     assert (told["job_id"], told["outcome"], told["records"]) == (posted["id"], "succeeded", 100)
     assert told["job"].endswith(f"/jobs/{posted['id']}")
     assert (told["queue_seconds"], told["run_seconds"]) == (0.2, 0.6)
+
+
+@pytest.mark.parametrize("selected", ["trocco/orders", "lake/orders/rows"])
+def test_whichever_is_selected_all_of_a_job_is_materialised(place: Lab, selected: str) -> None:
+    done = place.run(selected, day=DAY)
+    assert (done.success, done.made) == (True, {"trocco/orders", "lake/orders/rows"})
+    assert place.days_of("trocco/orders") == place.days_of("lake/orders/rows") == {DAY}
+    assert len(place.accepted()) == 1
 
 
 def test_the_lineage_goes_from_the_source_over_the_job_to_the_tables(place: Lab) -> None:

@@ -122,15 +122,43 @@ def test_the_schema_accepts_packaged_file_and_example_and_refuses_a_mistake() ->
     assert list(validator.iter_errors(yaml.safe_load(code(TEXT, "yaml")[0].replace("look_up:", "lookup:"))))
 
 
-def test_the_packaged_examples_map_what_their_sources_declare(place: Place) -> None:
+def test_the_packaged_examples_write_what_their_sources_hold(place: Place) -> None:
     sources = Pipeline(Settings.read()).sources
     read = ("jushuitan.shops", "jushuitan.warehouses", "jushuitan.inventory", "fxiaoke.inventory_reports")
     for source, stream in (name.split(".") for name in read):
         columns = ", ".join(f'"{column}" {kind}' for column, kind in sources[source].stream(stream).table_columns())
         place.execute(f"CREATE SCHEMA IF NOT EXISTS {source}", f"CREATE TABLE {source}.{stream} ({columns})")
+    place.execute(
+        """INSERT INTO jushuitan.shops BY NAME SELECT 10001 AS shop_id, '旗舰店' AS shop_name, '京东' AS shop_site,
+                  TIMESTAMPTZ '2026-12-31 00:00:00+08' AS session_expired""",
+        "INSERT INTO jushuitan.shops BY NAME SELECT 10002 AS shop_id, 'Shop' AS shop_name, 'Offline' AS shop_site",
+        """INSERT INTO jushuitan.warehouses BY NAME
+           SELECT 20001 AS wms_co_id, '主仓' AS name, true AS is_main, '生效' AS status""",
+        "INSERT INTO jushuitan.inventory BY NAME SELECT 20001 AS wms_co_id, 10000 AS max_qty, 5000 AS qty",
+    )
     target = read_target(packaged_files()[0])
     for push in target.pushes:
-        assert run.push(Pipeline(Settings.read()), target, push, "run").states == {}, push.name
+        run.push(Pipeline(Settings.read()), target, push, "run")
+    assert [row["content"] for row in place.there("shops")] == [
+        {
+            "id": "10001",
+            "name": "旗舰店",
+            "operation": "upsert",
+            "channel": "JD",
+            "session": {"expires": "2026-12-31 00:00:00"},
+        },
+        {"id": "10002", "name": "Shop", "operation": "upsert", "channel": "Offline"},
+    ]
+    assert [row["content"] for row in place.there("warehouses")] == [
+        {
+            "id": "20001",
+            "name": "主仓",
+            "location": {"city": "Hangzhou", "main": True},
+            "capacityInfo": {"totalCapacity": 10000, "currentStockLevel": 5000},
+            "status": "ACTIVE",
+        }
+    ]
+    assert place.sandbox.count("/token") == 1  # for all of it
 
 
 def test_all_tables_of_keys_belong_to_a_model() -> None:

@@ -40,7 +40,7 @@ def live(*, for_ever: bool) -> None:
     jobs = jobs_of(pipeline)
     with opened(pipeline) as runner:
         while True:
-            arrivals.advance(runner, jobs[JOB], most=20)
+            arrivals.advance(runner, jobs[JOB], most=20, seconds=5)
             runner.sweep(jobs, most=100, seconds=5)
             if not for_ever and not runner.ledger.open_runs() and not runner.ledger.waiting(JOB, 1):
                 return

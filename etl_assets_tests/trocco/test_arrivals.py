@@ -111,7 +111,7 @@ def step(place: Place, wanted: Job) -> int:
     clock = place.clock
     with place.runner(clock) as runner:
         clock.sleep(5)
-        started = arrivals.advance(runner, wanted, most=100)
+        started = arrivals.advance(runner, wanted, most=100, seconds=60)
         clock.sleep(5)
         runner.sweep({wanted.name: wanted}, most=100, seconds=60)
         return started

@@ -102,6 +102,19 @@ def test_a_lost_answer_beside_somebody_elses_start_is_a_stated_ambiguity(place: 
     assert len(place.accepted()) == 2  # ours, and theirs
 
 
+def test_somebody_elses_start_before_ours_is_not_taken_for_it(place: Place) -> None:
+    clock = place.clock
+    with place.runner(clock) as runner:
+        runner.trocco.ask("POST", "/api/jobs", params=[("job_definition_id", "1001")])
+        clock.sleep(200)
+        place.sandbox.fault(**POST, reset=True)
+        request = Request(job(TRANSFER), DAY, "run-1", clock.now())
+        with pytest.raises(RetryableError):
+            runner.run(request)
+        assert runner.run(request).job_id == place.accepted()[-1]["id"]
+    assert [len(posted["custom_variables"]) for posted in place.accepted()] == [0, 1]
+
+
 @pytest.mark.parametrize("kind", ["transfer", "workflow"])
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_process_killed_before_it_stored_the_id(place: Place, kind: str, accepted: bool) -> None:

@@ -49,8 +49,7 @@ def of_bigquery(call: dict[str, Any]) -> Iterator[str]:
     elif "/tables" in path:
         yield f"bigquery.tables.{ {'GET': 'get', 'POST': 'create', 'PATCH': 'update'}[method] }"
     else:
-        assert (path.rsplit("/", 1)[1], method) == ("datasets", "POST")
-        yield "bigquery.datasets.create"
+        yield f"bigquery.datasets.{ {'GET': 'get', 'POST': 'create'}[method] }"
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from etl_assets_tests.warehouse.material import (
 )
 
 # On BigQuery each load is some twenty calls: what loads often does so there among the slow tests.
-OFTEN = pytest.mark.parametrize("of", ["duckdb", pytest.param("bigquery", marks=pytest.mark.slow)], indirect=True)
+LONG = [pytest.mark.slow, pytest.mark.timeout(600)]
+OFTEN = pytest.mark.parametrize("of", ["duckdb", pytest.param("bigquery", marks=LONG)], indirect=True)
 
 # Tables and their rows
 

@@ -72,7 +72,7 @@ class Google:
 @contextmanager
 def running(folder: Path) -> Iterator[Google]:
     """Both emulators, each behind a proxy, in a child process; objects lie below `folder`."""
-    command = [sys.executable, "-m", "etl_assets.sandbox.google.serve", str(folder)]
+    command = [sys.executable, "-W", "ignore", "-m", "etl_assets.sandbox.google.serve", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
