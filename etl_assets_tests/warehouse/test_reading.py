@@ -10,10 +10,12 @@ import duckdb
 import msgspec
 import pyarrow
 import pytest
+from google.cloud.bigquery import Table
 
 from etl_assets.errors import FinalError
 from etl_assets.export import Export, Exported
 from etl_assets.landing import Folder, days, pages
+from etl_assets.mart import load_marts
 from etl_assets.pipeline import Pipeline
 from etl_assets.replay import plan
 from etl_assets.sandbox.server import running
@@ -21,6 +23,8 @@ from etl_assets.settings import Settings
 from etl_assets.trace import set_aside, trace
 from etl_assets.trocco.run import probed
 from etl_assets.warehouse import spooling
+from etl_assets.warehouse.bigquery import BigQueryWarehouse
+from etl_assets.warehouse.bigquery_schema import table_schema
 from etl_assets_tests.data import DAY, Bench, fetch
 from etl_assets_tests.push.place import Place, document, things
 from etl_assets_tests.warehouse.conftest import Of
@@ -106,6 +110,24 @@ def test_what_cannot_be_answered_is_an_error_in_duckdbs_words(of: Of, select: st
     with pytest.raises(FinalError, match="the SELECT cannot be answered: .*"):
         spooled(bench, rows=select)
     assert len(bench.table()) == 1
+
+
+def test_a_copy_of_a_mart_has_the_types_that_its_select_gives_in_duckdb(on_bigquery: Of) -> None:
+    pipeline = reading(on_bigquery(SNAPSHOT))
+    warehouse = pipeline.warehouse
+    assert isinstance(warehouse, BigQueryWarehouse)
+    (mart,) = [mart for mart in load_marts() if mart.name == "sales_daily"]
+    for schema, name in mart.tables:
+        stream = pipeline.sources[schema].stream(name)
+        warehouse.ensure_dataset(schema)
+        columns = table_schema(stream, "partition_date", marks=bool(stream.deletes or stream.sweep))
+        warehouse.client.create_table(Table(f"{warehouse.dataset(schema)}.{name}", schema=columns))
+    assert warehouse.build(mart).rows == 0
+    file = pipeline.settings.data_dir / "mart.duckdb"
+    warehouse.spool({"rows": "FROM mart.sales_daily"}, file)
+    with duckdb.connect(str(file)) as db:
+        kinds = {name: kind for name, kind, *_ in db.execute("DESCRIBE rows").fetchall()}
+    assert (kinds["day"], kinds["orders"], kinds["paid_amount"]) == ("DATE", "BIGINT", "DECIMAL(38,4)")
 
 
 def test_a_copy_takes_decimals_that_are_wider_than_duckdbs(tmp_path: Path) -> None:
