@@ -311,6 +311,8 @@ def test_files_read_before_a_sweep_do_not_bring_back_what_it_marked(x: Lab, vers
         assert live(x) == sorted(truth(x, FIRST_DAY) + truth(x, day(2)))
 
 
+# It puts back files of a local landing; BigQuery does not load at all what was read earlier.
+@pytest.mark.parametrize("x", ["duckdb"], indirect=True)
 def test_files_read_before_a_deletion_do_not_bring_back_the_row_nor_its_children(x: Lab) -> None:
     x.run("issues", FIRST_DAY)
     landing = x.folder / "data" / "landing"

@@ -237,10 +237,9 @@ def test_a_damaged_raw_file_stops_the_replay_and_the_table_stays(shop: Shop, tmp
 def test_days_of_the_landing_are_those_with_a_manifest(shop: Shop, tmp_path: Path) -> None:
     landing = tmp_path / "data/landing"
     (landing / "raw/shop/orders/2026-01-07").mkdir()
-    assert days(LocalStore(landing), "raw", "shop", "orders") == list(DAYS)
-    assert (
-        days(LocalStore(landing), "raw", "shop", "shops") == days(LocalStore(landing), "raw", "shop", "nothing") == []
-    )
+    store = LocalStore(landing)
+    assert days(store, "raw", "shop", "orders") == list(DAYS)
+    assert days(store, "raw", "shop", "shops") == days(store, "raw", "shop", "nothing") == []
 
 
 # Requests, shown

@@ -24,7 +24,7 @@ class Readable(Protocol):
     """A warehouse, as far as a push knows it."""
 
     def spool(self, selects: Mapping[str, str], file: Path) -> None:
-        """Copy the rows of each SELECT, all as of one moment, into a table of a new DuckDB file.
+        """Copy the rows of each SELECT into a table of a new DuckDB file.
 
         The SELECTs are in DuckDB's dialect and name tables as `schema.table`; columns keep their types.
         """

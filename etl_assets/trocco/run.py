@@ -375,7 +375,7 @@ def opened(pipeline: Pipeline, *, clock: Clock | None = None, hurried: bool = Fa
             Trocco(api.client, api.connection.base_url),
             ledger_of(pipeline),
             clock or Clock(),
-            lambda sql: _probe(pipeline, sql),
+            lambda sql: probed(pipeline, sql),
             _SWEEP_LOCK_SECONDS if hurried else _LOCK_SECONDS,
         )
     finally:
@@ -396,7 +396,8 @@ def jobs_of(pipeline: Pipeline) -> dict[str, Job]:
     return load_jobs(pipeline.settings.sources_dir)
 
 
-def _probe(pipeline: Pipeline, sql: str) -> bool:
+def probed(pipeline: Pipeline, sql: str) -> bool:
+    """The one boolean that a probe gives; NULL counts as false. Raises FinalError for anything else."""
     rows = list(pipeline.warehouse.select(sql).rows)
     if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], bool | None):
         raise FinalError(f"a probe gives one boolean, not {rows[:1]}: {sql}")

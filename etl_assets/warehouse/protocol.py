@@ -93,7 +93,7 @@ class Warehouse(Protocol):
         ...
 
     def spool(self, selects: Mapping[str, str], file: Path) -> None:
-        """Copy the rows of each SELECT, in its order and as of one moment, into a table of a new DuckDB file.
+        """Copy the rows of each SELECT, in its order, each as of one moment, into a table of a new DuckDB file.
 
         The columns have the types that DuckDB gives them. There they can be read for as long as it takes, without
         holding up loads. Raises FinalError as `select` does, LandingError when the file cannot be written.

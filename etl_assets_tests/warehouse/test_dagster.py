@@ -1,6 +1,7 @@
 """Dagster on Google Cloud: the resources for assets of one's own, logs of steps in the bucket, several days per run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @pytest.fixture
-def environment(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environment(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     for name, value in {**env, "ETL_DATA_DIR": str(tmp_path / "data"), "ETL_COMPUTE_LOG_BUCKET": BUCKET}.items():
         monkeypatch.setenv(name, value)
-    return env
+    defs.load_fn.cache_clear()  # they are made once per process, for the environment of then
+    yield env
+    defs.load_fn.cache_clear()
 
 
 def test_assets_of_ones_own_get_googles_resources(environment: dict[str, str]) -> None:
@@ -75,6 +78,7 @@ def test_a_backfill_puts_several_days_into_one_run_and_check_tells_what_they_cos
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETL_BACKFILL_DAYS", "3")
+    defs.load_fn.cache_clear()
     with running(vendors=("tmetric",)) as sandbox:
         for name, value in sandbox.env().items():
             monkeypatch.setenv(name, value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from etl_assets.export import Export
 from etl_assets.mart import Mart
 from etl_assets.sandbox.google.handle import Google
 from etl_assets_tests.data import DAY, Bench
@@ -82,6 +83,8 @@ def test_each_step_takes_the_permissions_that_are_documented(
     run(redeclared(bench, MERGE.replace("v: string", "v: string, w: integer")), "three")
     mart = Mart("things", "Things.", "SELECT * FROM demo.things", (("demo", "things"),))
     steps["mart"] = used(lambda: bench.warehouse.build(mart))
+    chosen = {"name": "things", "description": "Things.", "sql": "FROM demo.things", "sort": ["id"]}
+    steps["export"] = used(lambda: bench.pipeline.export(Export.model_validate(chosen), None))
     documented = {step: set(words(permissions)) for step, permissions in table(DOCUMENT, "Step", "Permissions").rows}
     assert steps == documented
 
