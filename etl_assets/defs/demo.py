@@ -114,20 +114,21 @@ def _add(lines: dict[str, _Line], event: dg.DagsterEvent) -> None:
     layer, *path = event.asset_key.path
     told = {name: entry.value for name, entry in event.step_materialization_data.materialization.metadata.items()}
     rows: object = None
+    where: str
     match layer:
         case "export":
-            rows, where = (
-                told.get("dagster/partition_row_count", told.get("dagster/row_count")),
-                Path(str(told["dagster/uri"])).name,
-            )
+            rows = told.get("dagster/partition_row_count", told.get("dagster/row_count"))
+            where = Path(str(told["dagster/uri"])).name
         case "push":
             rows, where = int(str(told["sent"])) + int(str(told["unchanged"])), str(told["dagster/uri"])
         case "trocco":
             rows, where = told.get("records"), str(told["job"])
         case "mart":
             where = ".".join([layer, *path])
-        case _:
+        case "raw" | "clean" | "warehouse":
             layer, where = "warehouse", ".".join(path)
+        case _:  # what a job of TROCCO says it has produced
+            return
     asset = "/".join([layer, *path])
     before = lines.get(asset, _Line(asset, None, 0.0, ""))
     total = before.rows if rows is None else (before.rows or 0) + int(str(rows))
