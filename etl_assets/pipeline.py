@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etl_assets import heaps
 from etl_assets.clean import Cleaned
 from etl_assets.clean import clean as clean_files
 from etl_assets.errors import SettingError, named
@@ -44,6 +45,7 @@ class Pipeline:
     @classmethod
     def from_environment(cls) -> "Pipeline":
         """The pipeline of the current environment."""
+        heaps.share()
         return cls(Settings.read())
 
     @cached_property
