@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(DATA)/dagster
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format dev bench benchsql bigquery chaos ui clean
+.PHONY: demo test check format dev bench benchsql long bigquery chaos ui clean
 
 # make demo WAREHOUSE=bigquery: the same on emulators of BigQuery and Cloud Storage, which the tests bring along.
 demo: $(if $(filter bigquery,$(WAREHOUSE)),.venv/.test,.venv/.base) $(DAGSTER_HOME)/dagster.yaml
@@ -40,9 +40,13 @@ benchsql: .venv/.test
 chaos: .venv/.test
 	@python -m pytest etl_assets_tests/chaos -n auto --dist worksteal -m $(if $(filter smoke,$(CELLS)),smoke,chaos) -q
 
-# BigQuery and Cloud Storage at length: every call killed, twenty streams and a million rows, on emulators.
+# The long matrices of `make test`: every script, every random statement, a thousand files.
+long: .venv/.test
+	@python -m pytest -n auto --dist worksteal -m "slow and not (chaos or ui or bigquery)" -q
+
+# All that runs on emulators of BigQuery and Cloud Storage: both warehouses alike, every call killed, a million rows.
 bigquery: .venv/.test
-	@python -m pytest etl_assets_tests/warehouse etl_assets_tests/test_deletions.py -n auto --dist worksteal -m "slow or not slow" -q
+	@python -m pytest -n auto --dist worksteal -m bigquery -q
 
 # The web UI in a browser, and a backfill of 30 days started there.
 ui: .venv/.test

@@ -39,6 +39,7 @@ _COPIES_OF_A_ROW_GROUP = 8
 _MOST_THREADS = 2
 _TRANSFORM_ROWS = 50_000
 _SHOWN_REASONS = 5
+_NEVER_UNFIT = ("string", "json")
 
 
 @dataclass(frozen=True)
@@ -160,15 +161,19 @@ def typed_rows(source: Source, stream: Stream, records: str, reading: str) -> st
     zone = literal(source.timezone)
     if stream.zone:
         zone = f"coalesce({_stamped(stream.zone)}, {zone})"
-    given, typed, checks = [], [], []
+    given: list[str] = []
+    typed: list[str] = []
+    checks: list[str] = []
     for name, places, column in fields:
         values = [_value(path, declared) for path in places]
         if name in stream.stamped():
             values.insert(0, _stamped(name, column.type == "json"))
-        text = identifier(f"={name}")
-        given.append(f"coalesce({', '.join(values)}) AS {text}")
+        value = f"coalesce({', '.join(values)})" if len(values) > 1 else values[0]
+        text = value if column.type in _NEVER_UNFIT else identifier(f"={name}")
         expression = coltypes.typed(text, column, zone=zone, home=source.timezone, reading=reading)
-        typed.append(f"{expression} AS {identifier(name)}")
+        if text is not value:  # which the check of the type needs, too
+            given.append(f"{value} AS {text}")
+        (given if text is value else typed).append(f"{expression} AS {identifier(name)}")
         checks += _checks(stream, name, column)
     checks += [_missing(name) for name in _needed(stream) if name not in {field for field, _, _ in fields}]
     computed = [
@@ -193,7 +198,7 @@ given AS (
     SELECT _page, _stamp, _record, {_with_other_shapes("_rest", parents)} AS _rest,
            {", ".join(given)}
     FROM parts),
-typed AS (SELECT *, {", ".join(typed)} FROM given),
+typed AS (SELECT {", ".join(["*", *typed])} FROM given),
 complete AS (SELECT {", ".join(["*", *computed])} FROM typed),
 judged AS (SELECT *, CASE {" ".join(checks)} END AS _reason FROM complete)
 SELECT {columns}, {extra} AS _extra, _page, _reason,
@@ -298,9 +303,9 @@ def _checks(stream: Stream, name: str, column: Column) -> list[str]:
     """WHEN branches that give the reason why a column does not fit."""
     text, value = identifier(f"={name}"), identifier(name)
     branches = []
-    if column.type not in ("string", "json"):
+    if column.type not in _NEVER_UNFIT:
         reason = literal(f"{name}: not a {column.type}: ")
-        branches.append(f"WHEN {value} IS NULL AND nullif({text}, '') IS NOT NULL THEN {reason} || left({text}, 80)")
+        branches.append(f"WHEN {value} IS NULL AND {text} <> '' THEN {reason} || left({text}, 80)")
     if name in _needed(stream) or column.required:
         branches.append(_missing(name))
     return branches

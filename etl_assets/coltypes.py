@@ -1,8 +1,8 @@
 """What each column type of a stream file accepts, as DuckDB expressions.
 
 Each expression takes the value as text and gives the typed value, or NULL where it does not fit. An empty
-text counts as absent for every type but `string`: several APIs send "" for null. Nothing is rounded or cut to
-make it fit.
+text is NULL for every type but `string`, and counts as absent: several APIs send "" for null. Nothing is rounded
+or cut to make it fit.
 """
 
 from etl_assets.spec import Column
@@ -28,62 +28,60 @@ def typed(value: str, column: Column, *, zone: str, home: str, reading: str) -> 
     `zone` is an SQL expression: the zone of times without an offset. `home` is the source's zone, in which
     dates are meant. `reading` is offset_aware, or user_wall_clock where offsets are decoration.
     """
-    present = f"nullif({value}, '')"
-    # DuckDB reads 1_000 as a number.
-    digits = f"CASE WHEN NOT contains({present}, '_') THEN {present} END"
+    number = f"NOT contains({value}, '_')"  # DuckDB reads 1_000 as one
     match column.type:
         case "string":
             return value
         case "json":
             return f"CAST({value} AS JSON)"
         case "integer":
-            whole = f"TRY_CAST({digits} AS BIGINT)"
-            return f"CASE WHEN {whole} = TRY_CAST({digits} AS DOUBLE) THEN {whole} END"
+            whole = f"TRY_CAST({value} AS BIGINT)"
+            return f"CASE WHEN {number} AND {whole} = TRY_CAST({value} AS DOUBLE) THEN {whole} END"
         case "number":
-            number = f"TRY_CAST({digits} AS DOUBLE)"
-            return f"CASE WHEN isfinite({number}) THEN {number} END"
+            double = f"TRY_CAST({value} AS DOUBLE)"
+            return f"CASE WHEN {number} AND isfinite({double}) THEN {double} END"
         case "boolean":
-            return f"TRY_CAST({present} AS BOOLEAN)"
+            return f"TRY_CAST({value} AS BOOLEAN)"
         case "timestamp":
-            return _within(_instant(present, column.format, zone, reading), "TIMESTAMPTZ")
+            return _within(_instant(value, column.format, zone, reading), "TIMESTAMPTZ")
         case "datetime":
-            wall = f"CASE WHEN regexp_full_match({present}, {_WALL_CLOCK}) THEN TRY_CAST({present} AS TIMESTAMP) END"
+            wall = f"CASE WHEN regexp_full_match({value}, {_WALL_CLOCK}) THEN TRY_CAST({value} AS TIMESTAMP) END"
             return _within(wall, "TIMESTAMP")
         case "date":
-            return _within(_date(present, column.format, home), "DATE")
-    return _decimal(digits, column.duckdb_type)
+            return _within(_date(value, column.format, home), "DATE")
+    return f"CASE WHEN {number} THEN {_decimal(value, column.duckdb_type)} END"
 
 
-def _decimal(present: str, duckdb_type: str) -> str:
+def _decimal(value: str, duckdb_type: str) -> str:
     """Exact or nothing: a value with more decimals than the column keeps does not fit."""
     precision, scale = (int(part) for part in duckdb_type.removeprefix("DECIMAL(").rstrip(")").split(","))
-    exact = f"TRY_CAST({present} AS {duckdb_type})"
+    exact = f"TRY_CAST({value} AS {duckdb_type})"
     if precision > 32:  # no finer type has room for the value
         cut = literal(rf"\.\d{{{scale}}}\d{{0,5}}[1-9]|[eE]-")
-        return f"CASE WHEN NOT regexp_matches({present}, {cut}) THEN {exact} END"
+        return f"CASE WHEN NOT regexp_matches({value}, {cut}) THEN {exact} END"
     finer = f"DECIMAL(38,{scale + 6})"
-    return f"CASE WHEN {exact} = TRY_CAST({present} AS {finer}) THEN {exact} END"
+    return f"CASE WHEN {exact} = TRY_CAST({value} AS {finer}) THEN {exact} END"
 
 
-def _instant(present: str, form: str, zone: str, reading: str) -> str:
+def _instant(value: str, form: str, zone: str, reading: str) -> str:
     # Where clocks go forward, a time that does not exist is read an hour later; where they go back, the
     # second of the two is meant. Without the offset the API has not said more.
     if form in _EPOCH_UNITS:
         # Floored, as a time written out is cut to microseconds: rounding could carry it into the next day.
-        count, unit = f"TRY_CAST({present} AS DECIMAL(27,9))", _EPOCH_UNITS[form]
+        count, unit = f"TRY_CAST({value} AS DECIMAL(27,9))", _EPOCH_UNITS[form]
         bounds = f"{_EARLIEST_EPOCH_MICROS // unit} AND {_LATEST_EPOCH_MICROS // unit}"
         return f"CASE WHEN {count} BETWEEN {bounds} THEN make_timestamptz(CAST(floor({count} * {unit}) AS BIGINT)) END"
     if form != "iso":
-        parsed = f"try_strptime({present}, {literal(form)})"
+        parsed = f"try_strptime({value}, {literal(form)})"
         return parsed if _zoned(form) else f"timezone({zone}, {parsed})"
     # DuckDB drops an offset when it casts to TIMESTAMP: what remains is the wall clock as it was written.
-    wall = f"timezone({zone}, TRY_CAST({present} AS TIMESTAMP))"
+    wall = f"timezone({zone}, TRY_CAST({value} AS TIMESTAMP))"
     if reading == "user_wall_clock":
-        written = f"regexp_full_match({present}, {_INSTANT}) OR regexp_full_match({present}, {_WALL_CLOCK})"
+        written = f"regexp_full_match({value}, {_INSTANT}) OR regexp_full_match({value}, {_WALL_CLOCK})"
         return f"CASE WHEN {written} THEN {wall} END"
     return (
-        f"CASE WHEN regexp_full_match({present}, {_INSTANT}) THEN TRY_CAST({present} AS TIMESTAMPTZ) "
-        f"WHEN regexp_full_match({present}, {_WALL_CLOCK}) THEN {wall} END"
+        f"CASE WHEN regexp_full_match({value}, {_INSTANT}) THEN TRY_CAST({value} AS TIMESTAMPTZ) "
+        f"WHEN regexp_full_match({value}, {_WALL_CLOCK}) THEN {wall} END"
     )
 
 
@@ -96,23 +94,23 @@ def _within(value: str, kind: str) -> str:
     return f"CASE WHEN {value} BETWEEN {kind} {earliest} AND {kind} {latest} THEN {value} END"
 
 
-def _date(present: str, form: str, home: str) -> str:
+def _date(value: str, form: str, home: str) -> str:
     """A calendar day. Midnight of whatever offset is taken as the day written; other instants are days at home.
 
     APIs write days as midnight UTC or as midnight at home in UTC, sometimes both (Backlog sheet, 5.1).
     """
     zone = literal(home)
     if form in _EPOCH_UNITS:
-        return f"CAST(timezone({zone}, {_instant(present, form, zone, '')}) AS DATE)"
+        return f"CAST(timezone({zone}, {_instant(value, form, zone, '')}) AS DATE)"
     if _zoned(form):
-        return f"CAST(timezone({zone}, try_strptime({present}, {literal(form)})) AS DATE)"
+        return f"CAST(timezone({zone}, try_strptime({value}, {literal(form)})) AS DATE)"
     if form != "iso":
-        return f"CAST(try_strptime({present}, {literal(form)}) AS DATE)"
-    instant = f"regexp_full_match({present}, {_INSTANT})"
+        return f"CAST(try_strptime({value}, {literal(form)}) AS DATE)"
+    instant = f"regexp_full_match({value}, {_INSTANT})"
     return (
-        f"CASE WHEN regexp_full_match({present}, {_DATE}) THEN TRY_CAST({present} AS DATE) "
-        f"WHEN {instant} AND substr({present}, 12, 5) <> '00:00' "
-        f"THEN CAST(timezone({zone}, TRY_CAST({present} AS TIMESTAMPTZ)) AS DATE) "
-        f"WHEN {instant} OR regexp_full_match({present}, {_WALL_CLOCK}) "
-        f"THEN CAST(TRY_CAST({present} AS TIMESTAMP) AS DATE) END"
+        f"CASE WHEN regexp_full_match({value}, {_DATE}) THEN TRY_CAST({value} AS DATE) "
+        f"WHEN {instant} AND substr({value}, 12, 5) <> '00:00' "
+        f"THEN CAST(timezone({zone}, TRY_CAST({value} AS TIMESTAMPTZ)) AS DATE) "
+        f"WHEN {instant} OR regexp_full_match({value}, {_WALL_CLOCK}) "
+        f"THEN CAST(TRY_CAST({value} AS TIMESTAMP) AS DATE) END"
     )

@@ -1,4 +1,4 @@
-"""The emulators of Google's services, one pair per process of the tests."""
+"""The emulators of Google's services, one pair per process of the tests, and which tests need them."""
 
 import sys
 import uuid
@@ -7,6 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from etl_assets.sandbox.google.handle import Google, running
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what runs on the emulators: a load takes some twenty calls there, so that these tests have a run of their own."""
+    for item in items:
+        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "emulators" in item.fixturenames or "bigquery" in chosen:
+            item.add_marker(pytest.mark.bigquery)
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")

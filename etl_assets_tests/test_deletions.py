@@ -23,7 +23,7 @@ ARCHIVED = date(2025, 7, 7)  # when the issues of the archived project were upda
 DEMO = 101
 
 
-@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.fixture(params=["duckdb", "bigquery"])
 def x(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     env = request.getfixturevalue("env") if request.param == "bigquery" else {}
     with lab("backlog", tmp_path, env=env) as ready:

@@ -329,7 +329,7 @@ class _Table:
         self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(self._schema)}")
         columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in self._columns.items())
         self._db.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})")
-        present = {name: kind for name, kind, *_ in self._db.execute(f"DESCRIBE {self.name}").fetchall()}
+        present = self._present()
         for name, kind in self._columns.items():
             before = present.get(name)
             if before is None:
@@ -369,13 +369,16 @@ class _Table:
 
     def _present(self, table: str | None = None) -> dict[str, str]:
         """The columns of a table of this source and their types; none when there is no such table."""
-        return dict(
-            self._db.execute(
-                """SELECT column_name, data_type FROM duckdb_columns()
-                   WHERE database_name = current_database() AND schema_name = ? AND table_name = ?""",
-                [self._schema, table or self._table],
-            ).fetchall()
+        name = (self._schema, table or self._table)
+        # Not from duckdb_columns(), which first makes all views of the catalog: longer work than a small load.
+        found = self._db.execute(
+            """SELECT 1 FROM duckdb_tables()
+               WHERE database_name = current_database() AND (schema_name, table_name) = (?, ?)""",
+            name,
         )
+        if not found.fetchone():
+            return {}
+        return {column: kind for column, kind, *_ in self._db.execute(f"DESCRIBE {DIALECT.table(*name)}").fetchall()}
 
     def mark_deleted(self) -> None:
         """Mark the rows whose deletion another stream has told, with the time that it tells."""

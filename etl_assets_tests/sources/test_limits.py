@@ -87,7 +87,9 @@ def most_within(times: Sequence[float], seconds: float) -> int:
     return max(sum(start <= other < start + seconds for other in times) for start in times)
 
 
-@pytest.mark.parametrize("source", CASES)
+@pytest.mark.parametrize(
+    "source", [name if name == "backlog" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_five_days_at_once_keep_to_the_limits(tmp_path: Path, source: str) -> None:
     case = CASES[source]
 

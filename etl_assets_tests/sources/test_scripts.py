@@ -1,4 +1,7 @@
-"""Two hundred seeded scripts per source, twenty to a world: in the end, tables are the truth. See `scripts`."""
+"""Two hundred seeded scripts per source, twenty to a world: in the end, tables are the truth. See `scripts`.
+
+`make test` plays the first world of each source, `make long` the others.
+"""
 
 from pathlib import Path
 
@@ -8,9 +11,10 @@ from etl_assets.streamfiles import packaged_files, read_source
 from etl_assets_tests.sources.scripts import PLAYERS, TOGETHER, play, player_of
 
 SCRIPTS = 200
+WORLDS = [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(TOGETHER, SCRIPTS, TOGETHER))]
 
 
-@pytest.mark.parametrize("first", range(0, SCRIPTS, TOGETHER))
+@pytest.mark.parametrize("first", WORLDS)
 @pytest.mark.parametrize("source", PLAYERS)
 def test_tables_are_the_truth_whatever_happens_to_rows_in_whatever_order(
     tmp_path: Path, source: str, first: int, capsys: pytest.CaptureFixture[str]

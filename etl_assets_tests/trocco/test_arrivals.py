@@ -74,6 +74,7 @@ def processed(place: Place) -> Counter[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_thousand_files_are_run_once_each_over_kills(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(place, monkeypatch, batch=8)

@@ -54,6 +54,7 @@ def handed_over(place: Place, runner: Runner, count: int) -> None:
         runner.ledger.keep(replace(record, job_id=started["id"]), TRIGGER)
 
 
+@pytest.mark.slow
 def test_five_hundred_jobs_are_polled_within_the_limit(place: Place) -> None:
     place.sandbox.change("settings", plan={"run": 780.0})
     clock = place.clock

@@ -19,7 +19,6 @@ from etl_assets_tests.warehouse.material import MERGE, MODES, NEXT, REPLACE, kep
 JOBS = {"method": "POST", "path": "/jobs"}
 LOAD_JOB = JOBS | {"body": '"load"'}
 MERGE_JOB = JOBS | {"body": "MERGE"}
-SLOW = pytest.mark.slow  # one of several of a kind
 RECORD_JOB = JOBS | {"body": "INSERT INTO"}
 UPLOAD = {"method": "POST", "path": "^/upload"}
 LOST_AT = {
@@ -64,7 +63,6 @@ def test_a_lost_answer_costs_nothing_and_doubles_nothing(
     assert loads(bench) == ["first", "second"]
 
 
-@SLOW
 def test_a_merge_whose_answer_is_lost_is_not_merged_twice(on_bigquery: Of, google: Google) -> None:
     bench = ready(on_bigquery, MERGE)
     google.bigquery.fault(**MERGE_JOB, lost=True)
@@ -77,7 +75,7 @@ def test_a_merge_whose_answer_is_lost_is_not_merged_twice(on_bigquery: Of, googl
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(503, "backendError"), pytest.param(500, "internalError", marks=SLOW), (403, "rateLimitExceeded")],
+    [(503, "backendError"), (500, "internalError"), (403, "rateLimitExceeded")],
 )
 def test_a_busy_service_is_asked_again(on_bigquery: Of, google: Google, status: int, reason: str) -> None:
     bench = ready(on_bigquery)
@@ -99,7 +97,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize(
     ("status", "reason", "kind"),
-    [pytest.param(*case, id=name, marks=[SLOW] * (name not in ("quota", "rights"))) for name, case in REFUSALS.items()],
+    REFUSALS.values(),
+    ids=REFUSALS.keys(),
 )
 @pytest.mark.parametrize("what", [LOAD_JOB, RECORD_JOB], ids=["load", "record"])
 def test_a_refused_job_is_an_error_that_a_plain_run_recovers_from(
@@ -133,10 +132,10 @@ def failed(reason: str, message: str) -> dict[str, Any]:
     ("reason", "message", "kind"),
     [
         ("quotaExceeded", "Exceeded quota for imports per table", QuotaError),
-        pytest.param("rateLimitExceeded", "too many table update operations", GoogleUnavailable, marks=SLOW),
-        pytest.param("backendError", "Error encountered during execution", GoogleUnavailable, marks=SLOW),
+        ("rateLimitExceeded", "too many table update operations", GoogleUnavailable),
+        ("backendError", "Error encountered during execution", GoogleUnavailable),
         ("invalidQuery", "Transaction is aborted due to concurrent update against table", GoogleUnavailable),
-        pytest.param("invalid", "Error while reading data", FinalError, marks=SLOW),
+        ("invalid", "Error while reading data", FinalError),
     ],
 )
 def test_a_job_that_fails_is_followed_by_one_with_another_id(
@@ -217,7 +216,7 @@ def in_background(bench: Bench, run_id: str) -> tuple[threading.Thread, list[Any
 
 
 @pytest.mark.parametrize("stream", [REPLACE, MERGE], ids=["replace", "merge"])
-@pytest.mark.parametrize("at", [pytest.param("plan", marks=SLOW), "job"])
+@pytest.mark.parametrize("at", ["plan", "job"])
 def test_a_run_that_was_overtaken_does_not_put_older_rows_back(
     on_bigquery: Of, google: Google, stream: str, at: str
 ) -> None:
@@ -246,7 +245,6 @@ def test_two_runs_of_a_day_that_begin_together_leave_one_content(on_bigquery: Of
     assert sorted(loads(bench)) == ["first", "one", "two"]
 
 
-@SLOW
 def test_an_older_clean_set_is_not_loaded_over_a_newer_one(on_bigquery: Of) -> None:
     """The slow run read first, and comes to its load last."""
     bench = ready(on_bigquery)
@@ -258,7 +256,6 @@ def test_an_older_clean_set_is_not_loaded_over_a_newer_one(on_bigquery: Of) -> N
     assert kept(bench) == [(1, "newer", DAY)]
 
 
-@SLOW
 def test_changes_of_a_table_are_spread_over_time(on_bigquery: Of) -> None:
     bench = on_bigquery(REPLACE)
     paced = dataclasses.replace(bench, google=(*bench.google, ("BIGQUERY_TABLE_RATES", "1/4s")))

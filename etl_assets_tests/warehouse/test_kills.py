@@ -61,9 +61,7 @@ def recovered(bench: Bench, load: Loader, day: date | None, before: Any, after: 
     assert {found["_run_id"] for found in bench.table("_run_id")} <= {"killed", "again"}
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param(name, marks=[pytest.mark.slow] * (not name.startswith("between"))) for name in MOMENTS]
-)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_load_that_is_killed_is_made_right_by_a_plain_run(on_bigquery: Of, google: Google, moment: str) -> None:
     bench = on_bigquery(MERGE.removeprefix("load: merge\n"))
     before = cleaned(bench, DAY, "old")

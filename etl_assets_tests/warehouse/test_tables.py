@@ -28,10 +28,6 @@ from etl_assets_tests.warehouse.material import (
     typed,
 )
 
-# On BigQuery each load is some twenty calls: what loads often does so there among the slow tests.
-LONG = [pytest.mark.slow, pytest.mark.timeout(600)]
-OFTEN = pytest.mark.parametrize("of", ["duckdb", pytest.param("bigquery", marks=LONG)], indirect=True)
-
 # Tables and their rows
 
 
@@ -53,7 +49,6 @@ def test_a_day_loaded_again_replaces_that_day_only(of: Of, stream: str) -> None:
     assert (loaded.rows, loaded.rows_in_table, loaded.changed) == (2, 3, True)
 
 
-@OFTEN
 @MODES
 def test_an_empty_day_empties_that_day(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -65,7 +60,6 @@ def test_an_empty_day_empties_that_day(of: Of, stream: str, day: date | None) ->
     assert (loaded.rows, loaded.changed) == (0, True)
 
 
-@OFTEN
 @MODES
 def test_an_empty_first_load_makes_an_empty_table(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -87,7 +81,6 @@ def test_a_load_that_brings_nothing_new_leaves_the_rows_untouched(of: Of, stream
     assert [found["run_id"] for found in bench.query("FROM ops.loads ORDER BY loaded_at")] == ["one", "two"]
 
 
-@OFTEN
 @MODES
 def test_a_load_that_brings_something_new_says_when_and_by_which_run(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -99,7 +92,6 @@ def test_a_load_that_brings_something_new_says_when_and_by_which_run(of: Of, str
     assert after["_loaded_at"] > before["_loaded_at"]
 
 
-@OFTEN
 @MODES
 def test_swapped_undeclared_values_are_something_new(of: Of, stream: str, day: date | None) -> None:
     bench = of(stream)
@@ -120,7 +112,6 @@ HARM = {
 }
 
 
-@OFTEN
 @MODES
 @pytest.mark.parametrize("sql", HARM.values(), ids=HARM.keys())
 def test_damage_by_hand_is_repaired_by_loading_again(of: Of, stream: str, day: date | None, sql: str) -> None:
@@ -160,7 +151,6 @@ def test_an_older_day_whose_rows_moved_on_is_left_alone_when_loaded_again(of: Of
     assert bench.table() == before
 
 
-@OFTEN
 def test_rows_that_vanished_from_a_day_go_with_the_next_load_of_it(of: Of) -> None:
     bench = of(MERGE)
     bench.loaded([row(1), row(2)], day=DAY)
@@ -169,7 +159,6 @@ def test_rows_that_vanished_from_a_day_go_with_the_next_load_of_it(of: Of) -> No
     assert kept(bench) == [(2, "x", DAY), (3, "x", NEXT)]
 
 
-@OFTEN
 @pytest.mark.parametrize("order", [(DAY, NEXT), (NEXT, DAY), (DAY, NEXT, DAY), (NEXT, DAY, NEXT)])
 @pytest.mark.parametrize(
     ("earlier", "later", "winner"),
@@ -194,7 +183,6 @@ def test_the_newest_version_wins_and_of_equal_ones_the_later_day(
     assert kept(bench) == [(1, winner, NEXT if winner == "later" else DAY), (2, "other", DAY)]
 
 
-@OFTEN
 def test_a_key_of_several_columns_is_merged_as_a_whole(of: Of) -> None:
     stream = "load: merge\nkey: [id, part]\nwindow: {column: t}\n"
     bench = of(stream + "columns: {id: integer, part: string, t: timestamp, v: string}")
@@ -209,7 +197,6 @@ def test_a_key_of_several_columns_is_merged_as_a_whole(of: Of) -> None:
     ]
 
 
-@OFTEN
 @pytest.mark.parametrize("seed", range(2))
 def test_days_in_any_order_and_number_give_the_same_table(of: Of, seed: int) -> None:
     chance = random.Random(seed)
@@ -237,7 +224,6 @@ def test_days_in_any_order_and_number_give_the_same_table(of: Of, seed: int) -> 
         assert kept(table) == expected, order
 
 
-@OFTEN
 @pytest.mark.parametrize("seed", range(2))
 def test_a_table_follows_an_api_whose_rows_move_and_vanish(of: Of, seed: int) -> None:
     chance = random.Random(seed)
@@ -275,7 +261,6 @@ def test_a_new_column_is_added_and_empty_in_older_rows(of: Of) -> None:
     assert bench.table("id, w, _extra") == [{"id": 1, "w": 5, "_extra": None}, {"id": 2, "w": 6, "_extra": None}]
 
 
-@OFTEN
 def test_a_column_that_is_no_longer_declared_stays_for_older_rows(of: Of) -> None:
     bench = of(REPLACE)
     bench.loaded([row(1, v="a")], day=DAY)
@@ -287,7 +272,6 @@ def test_a_column_that_is_no_longer_declared_stays_for_older_rows(of: Of) -> Non
     ]
 
 
-@OFTEN
 @pytest.mark.parametrize(
     ("before", "after", "value", "then"),
     [
@@ -343,7 +327,6 @@ def test_every_load_is_recorded(of: Of) -> None:
     }
 
 
-@OFTEN
 def test_a_snapshot_is_recorded_without_day_and_window(of: Of) -> None:
     bench = of(SNAPSHOT)
     bench.loaded([row(1), {"id": "?"}])
@@ -374,7 +357,6 @@ def test_the_quarantine_holds_what_the_last_load_of_each_day_left_out(of: Of) ->
     assert [found["record_key"] for found in bench.query("FROM ops.quarantine")] == ["3"]
 
 
-@OFTEN
 @pytest.mark.parametrize(
     ("loads", "usual"),
     [
@@ -397,7 +379,6 @@ def test_the_usual_number_of_rows_is_that_of_the_same_weekday(
 # Comparing
 
 
-@OFTEN
 @pytest.mark.parametrize("stream", [REPLACE, MERGE], ids=["replace", "merge"])
 def test_a_comparison_counts_what_differs_and_changes_nothing(of: Of, stream: str) -> None:
     bench = of(stream)
@@ -412,7 +393,6 @@ def test_a_comparison_counts_what_differs_and_changes_nothing(of: Of, stream: st
     assert bench.table() == before
 
 
-@OFTEN
 def test_a_newer_version_of_another_day_is_no_difference(of: Of) -> None:
     bench = of(MERGE)
     bench.loaded([row(1, v="old"), row(2)], day=DAY)
