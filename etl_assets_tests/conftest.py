@@ -1,17 +1,26 @@
-"""The emulators of Google's services, one pair per process of the tests, and which tests need them."""
+"""What concerns all tests: the emulators of Google's services, and that each test begins as a new process would."""
 
+import os
 import sys
 import uuid
 from collections.abc import Iterator
+from copy import copy
 
 import pytest
 
+from etl_assets import redact
 from etl_assets.sandbox.google.handle import Google, running
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: some tests wait, for an API's limits above all."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark what runs on the emulators: a load takes some twenty calls there, so that these tests have a run of their own."""
+    """Mark what runs on the emulators: a load is some twenty calls there, so that these tests have their own run."""
     for item in items:
         chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "emulators" in item.fixturenames or "bigquery" in chosen:
@@ -43,6 +52,14 @@ def place() -> str:
 def env(google: Google, place: str) -> dict[str, str]:
     """The variables of a test with BigQuery; loads come faster there than anywhere else."""
     return {**google.env(place), "ETL_RETRY_BASE_SECONDS": "0.01", "BIGQUERY_TABLE_RATES": "1000/1s"}
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_a_new_process() -> Iterator[None]:
+    """What other tests took for secrets is none here, and costs no time."""
+    known = {name: copy(getattr(redact, name)) for name in ("_forms", "_pattern", "_bytes_pattern", "_byte_forms")}
+    yield
+    vars(redact).update(known)
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from etl_assets.streamfiles import packaged_files, read_source
+from etl_assets_tests.marks import one_in
 from etl_assets_tests.sources.scripts import PLAYERS, TOGETHER, play, player_of
 
 SCRIPTS = 200
-WORLDS = [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(TOGETHER, SCRIPTS, TOGETHER))]
 
 
-@pytest.mark.parametrize("first", WORLDS)
+@pytest.mark.parametrize("first", one_in(SCRIPTS, range(0, SCRIPTS, TOGETHER)))
 @pytest.mark.parametrize("source", PLAYERS)
 def test_tables_are_the_truth_whatever_happens_to_rows_in_whatever_order(
     tmp_path: Path, source: str, first: int, capsys: pytest.CaptureFixture[str]

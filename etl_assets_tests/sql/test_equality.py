@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from etl_assets.streamfiles import load_sources
+from etl_assets_tests.marks import one_in
 from etl_assets_tests.sources.truth import Row, day
 from etl_assets_tests.sql.place import Place, place, same
 
 DAYS = [day(2)]
 
 
-@pytest.fixture(scope="module", params=sorted(load_sources()))
+@pytest.fixture(scope="module", params=one_in(5, sorted(load_sources())))
 def loaded(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A connection, with every stream loaded for the three days."""
     name = request.param
@@ -47,5 +48,6 @@ def test_every_table_equals_the_loaded_one(loaded: Place) -> None:
             present = "WHERE _deleted_at IS NULL" if "_deleted_at" in names else ""
             there = db.execute(f'SELECT {columns} FROM "{source.source}"."{stream.name}" {present}').fetchall()
         if not there or not same(here, there, ordered=False):
-            different.append((stream.name, len(here), len(there)))
+            odd = [row for one, other in ((here, there), (there, here)) for row in one if row not in other]
+            different.append((stream.name, len(here), len(there), odd[:4]))
     assert different == []
