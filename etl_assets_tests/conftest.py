@@ -3,6 +3,7 @@
 import os
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from copy import copy
 
@@ -20,8 +21,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark what runs on the emulators: a load is some twenty calls there, so that these tests have their own run."""
+    """Mark what has a run of its own: what runs on the emulators, where a load is some twenty calls, and most cases of
+    a long matrix."""
+    cases: Counter[str] = Counter()
     for item in items:
+        test = item.nodeid.partition("[")[0]
+        if (matrix := item.get_closest_marker("one_in")) and cases[test] % matrix.args[0]:
+            item.add_marker(pytest.mark.slow)
+        cases[test] += 1
         chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "emulators" in item.fixturenames or "bigquery" in chosen:
             item.add_marker(pytest.mark.bigquery)

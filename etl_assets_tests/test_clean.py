@@ -360,6 +360,7 @@ def test_a_clean_leaves_no_temporary_file(tmp_path: Path) -> None:
 # Undeclared fields
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("fields", "extra"),
     [
@@ -438,6 +439,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("escaped", [True, False])
 @pytest.mark.parametrize("text", NASTY)
 def test_a_text_comes_through_unharmed_wherever_it_stands(tmp_path: Path, text: str, escaped: bool) -> None:

@@ -121,6 +121,7 @@ def test_an_answer_that_is_not_whole_is_asked_for_again(tmp_path: Path, broken: 
     assert len(server.seen) == 2
 
 
+@pytest.mark.one_in(2)
 @each_broken_answer
 def test_an_answer_that_is_never_whole_is_given_up(tmp_path: Path, broken: Play) -> None:
     with (
@@ -407,6 +408,7 @@ def test_a_wait_between_attempts_has_a_bound(tmp_path: Path) -> None:
 # Deadlines
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "play",
     [

@@ -112,6 +112,7 @@ def test_a_sweep_marks_what_went_without_an_activity_with_the_time_it_began(x: L
     assert live(x) == truth(x, FIRST_DAY)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "order",
     [
@@ -151,6 +152,7 @@ def test_an_issue_deleted_while_the_list_was_read_is_marked_when_that_is_told(x:
     assert marked(x).keys() <= {gone}
 
 
+@pytest.mark.one_in(2)
 @TELLERS
 def test_a_marked_row_stays_as_it_is_when_its_day_and_the_deletions_are_loaded_again(x: Lab, teller: str) -> None:
     load(x, "issues", FIRST_DAY)
@@ -165,6 +167,7 @@ def test_a_marked_row_stays_as_it_is_when_its_day_and_the_deletions_are_loaded_a
     assert x.table("issues") == before
 
 
+@pytest.mark.one_in(2)
 @TELLERS
 def test_a_marked_row_stays_when_its_day_has_changed(x: Lab, teller: str) -> None:
     load(x, "issues", FIRST_DAY)
@@ -257,6 +260,7 @@ def test_a_row_that_its_day_no_longer_lists_is_marked_with_the_time_of_the_look_
     assert len(x.table("issues")) == len(before)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("last", ["issues", "deleted_issues", "issue_keys"])
 def test_a_deletion_leaves_the_same_rows_whatever_is_loaded_last(x: Lab, last: str) -> None:
     load(x, "issues", FIRST_DAY)
@@ -290,6 +294,7 @@ def test_a_day_read_before_its_issue_moved_to_a_day_that_was_read_before_that_le
     assert live(x) == sorted(truth(x, FIRST_DAY) + truth(x, day(2)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("version", ["same", "newer"])
 def test_files_read_before_a_sweep_do_not_bring_back_what_it_marked(x: Lab, version: str) -> None:
     x.run("issues", FIRST_DAY)

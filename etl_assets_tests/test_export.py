@@ -108,6 +108,7 @@ def test_texts_are_read_back_as_they_were(desk: Desk, form: str, bom: bool) -> N
     assert by_pandas(file, sep=delimiter, lineterminator=None) == expected
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "text",
     [

@@ -342,6 +342,7 @@ def test_a_mart_knows_the_tables_that_it_reads_and_what_it_is(name: str) -> None
     assert "--" not in mart(name).description
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_building_again_changes_nothing(own: Loaded, name: str) -> None:
     first = build(own.warehouse, name)
@@ -351,6 +352,7 @@ def test_building_again_changes_nothing(own: Loaded, name: str) -> None:
     assert (again.rows, again.uri, again.sample[0]) == (len(before), str(own.warehouse.path), first.sample[0])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_description_of_a_mart_stands_at_its_table(own: Loaded, name: str) -> None:
     build(own.warehouse, name)

@@ -280,6 +280,7 @@ def everything_said(error: BaseException) -> str:
     return "\n".join(said)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failing_client_keeps_its_credential_to_itself(tmp_path: Path, log: Log, style: str, failure: str) -> None:

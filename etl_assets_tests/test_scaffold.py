@@ -111,6 +111,7 @@ def test_every_field_has_its_column() -> None:
     }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("truth", "style"), [*((stream, "body") for stream in STREAMS), ("accounts", "headers")])
 def test_the_columns_load_every_object_as_it_is(
     crm: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: str, style: str

@@ -76,6 +76,7 @@ def test_rows_are_loaded_by_column_name_not_by_position(tmp_path: Path, stream: 
     assert bench.load(day=DAY).changed is False
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("before", "after", "value"),
     [

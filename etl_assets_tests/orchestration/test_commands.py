@@ -46,6 +46,7 @@ def test_the_command_loads_a_day_completely_and_right(lab: Lab, tmp_path: Path) 
     assert (load["rows_raw"], load["rows_loaded"]) == (len(lab.table()), len(lab.table()))
 
 
+@pytest.mark.slow
 def test_dg_launches_the_same_assets(lab: Lab, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -55,6 +56,7 @@ def test_dg_launches_the_same_assets(lab: Lab, tmp_path: Path) -> None:
     assert lab.content() == lab.expected(DAY)
 
 
+@pytest.mark.slow
 def test_the_zone_of_the_machine_changes_nothing(lab: Lab, tmp_path: Path) -> None:
     running = {}
     for zone in ZONES:

@@ -30,6 +30,7 @@ def test_repeating_a_day_touches_no_row(lab: Lab) -> None:
     assert again.metadata("warehouse/tmetric/time_entries")["changed"] is False
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "order",
     [DAYS, DAYS[::-1], (NEXT, DAY, NEXT, LAST, DAY)],
@@ -115,6 +116,7 @@ def test_every_load_is_recorded_with_its_run(lab: Lab) -> None:
     assert recorded[0]["content_hash"] == recorded[2]["content_hash"] != recorded[1]["content_hash"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("user", [TOKYOITE, NEW_YORKER], ids=["a Tokyoite's", "a New Yorker's"])
 def test_entries_at_the_edge_of_a_day_are_in_the_day_in_which_they_start_in_tokyo(lab: Lab, user: int) -> None:
     midnight = day_start(NEXT)
@@ -186,6 +188,7 @@ def test_a_fraction_of_a_second_before_midnight_is_still_the_day(
     assert landed == {at: day for at, day in where.items() if day}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("settings", "reading"),
     [

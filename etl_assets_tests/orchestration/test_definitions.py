@@ -15,7 +15,6 @@ import yaml
 from etl_assets.definitions import defs
 from etl_assets.errors import StreamFileError
 from etl_assets.pipeline import Pipeline
-from etl_assets_tests.marks import one_in
 from etl_assets_tests.orchestration import snapshot
 from etl_assets_tests.orchestration.lab import LAYERS, ROOT, command, stream_file
 
@@ -150,16 +149,14 @@ def test_a_wrong_stream_file_is_named_on_the_command_line(tmp_path: Path) -> Non
     assert "stream 'orders', key pagging: unknown key" in said
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("line", "says"),
-    one_in(
-        3,
-        [
-            (("dagster", "definitions", "validate", "-w", "workspace.yaml"), "All code locations passed validation"),
-            (("dg", "check", "defs"), "All definitions loaded successfully"),
-            (("dg", "list", "defs", "--json"), '"warehouse/tmetric/time_entries"'),
-        ],
-    ),
+    [
+        (("dagster", "definitions", "validate", "-w", "workspace.yaml"), "All code locations passed validation"),
+        (("dg", "check", "defs"), "All definitions loaded successfully"),
+        (("dg", "list", "defs", "--json"), '"warehouse/tmetric/time_entries"'),
+    ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, tuple) else "",
 )
 def test_dagsters_own_commands_find_the_project(tmp_path: Path, line: tuple[str, ...], says: str) -> None:

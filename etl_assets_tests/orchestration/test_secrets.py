@@ -150,6 +150,7 @@ WRITERS: dict[str, Callable[[Path, str], object]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_search_finds_a_secret_in_every_kind_of_file(name: str, canary: Canary, tmp_path: Path) -> None:
     for number, spelling in enumerate(spellings(canary.value).values()):
@@ -160,6 +161,7 @@ def test_the_search_finds_a_secret_in_every_kind_of_file(name: str, canary: Cana
         assert not leaks(Canary(), folder)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", hostile.AUTH)
 def test_the_library_writes_no_secret(
     name: str, canary: Canary, env: dict[str, str], tmp_path: Path, log: StringIO

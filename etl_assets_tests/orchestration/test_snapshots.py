@@ -89,6 +89,7 @@ def test_a_repeated_list_touches_no_row_and_is_recorded(lab: Lab) -> None:
     assert [row["run_id"] for row in lab.query("FROM ops.loads ORDER BY loaded_at")] == [first.id, second.id]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("settings", [{"v2": False}, {"projects": False}, {"v2": False, "projects": False}], ids=str)
 def test_a_list_that_the_account_does_not_have_is_read_in_another_way(lab: Lab, settings: dict[str, bool]) -> None:
     lab.sandbox.change("settings", **settings)

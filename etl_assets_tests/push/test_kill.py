@@ -38,6 +38,7 @@ def killed_at(place: Place, **fault: Any) -> None:
     place.sandbox.clear_faults()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("handled", [True, False], ids=["carried out", "not carried out"])
 @pytest.mark.parametrize("decider", DECIDED_BY)
 def test_killed_while_a_request_is_under_way(place: Place, decider: str, handled: bool) -> None:

@@ -294,6 +294,7 @@ FAULTS: dict[str, Row] = {
 }
 
 
+@pytest.mark.one_in(2)
 @DECIDERS
 @pytest.mark.parametrize(("duplicates", "fault"), [("update", "the answer is lost"), *(("allow", f) for f in FAULTS)])
 def test_nothing_is_lost_or_sent_twice(place: Place, decider: str, duplicates: str, fault: str) -> None:

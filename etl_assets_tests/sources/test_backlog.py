@@ -395,6 +395,7 @@ def edited(x: Lab) -> None:
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 def test_edits_moves_and_inserts_are_followed_in_any_order_of_days(x: Lab, order: Sequence[int]) -> None:
     for stream in ("issues", "issue_comments"):
@@ -760,6 +761,7 @@ def test_the_declared_limits_are_those_seen_on_paid_plans() -> None:
 # Secrets
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "fault",
     [

@@ -84,6 +84,7 @@ def test_every_declared_stream_is_covered_here(crm: Lab) -> None:
     assert {stream.name for stream in crm.source.streams} == {*DAILY, "objects"}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("stream", DAILY)
 def test_a_daily_table_equals_the_truth_after_days_in_any_order_and_repeated(crm: Lab, stream: str) -> None:
     first, second, again = crm.run(stream, day(2), day(1), day(2))
@@ -269,6 +270,7 @@ MEANWHILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("number", "made"), MEANWHILE.values(), ids=MEANWHILE)
 def test_rows_that_change_between_pages_cost_no_other_row_and_double_none(
     tmp_path: Path, number: int | None, made: Any

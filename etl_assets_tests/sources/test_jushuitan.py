@@ -92,6 +92,7 @@ def test_every_declared_stream_is_covered_here(jst: Lab) -> None:
     assert {stream.name for stream in jst.source.streams} == {*DAILY, *CHILDREN, *SNAPSHOTS, "inventory"}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("stream", DAILY)
 def test_a_daily_table_equals_the_truth_after_days_in_any_order_and_repeated(jst: Lab, stream: str) -> None:
     first, second, again = jst.run(stream, day(2), day(1), day(2))
@@ -160,6 +161,7 @@ EDGES = {"a": (-1, "23:59:59"), "b": (0, "00:00:00"), "c": (0, "11:59:59"), "d":
 EDGES["f"] = (1, "00:00:00")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("stream", "field", "end"),
     [("aftersale_received", "aftersale_remark", "inclusive"), ("aftersale_received", "aftersale_remark", "exclusive"),
@@ -176,6 +178,7 @@ def test_rows_at_the_edges_of_a_day_land_in_exactly_one(jst: Lab, stream: str, f
     ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("stream", "scale"), [("orders", 0.1), ("skus", 1), ("purchase_ins", 0.6)])
 def test_edits_inserts_and_deletions_are_followed_when_days_run_again(
     tmp_path: Path, stream: str, scale: float
@@ -248,6 +251,7 @@ def test_an_order_without_lines_has_none_and_loses_those_it_had(jst: Lab) -> Non
         assert jst.sql(f"FROM jushuitan.order_items WHERE o_id = {order}") == []
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("stream", "child", "key", "item", "scale"),
     [("orders", "order_items", "o_id", "oi_id", 0.1), ("outbound", "outbound_items", "io_id", "ioi_id", 0.1),
@@ -335,6 +339,7 @@ MEANWHILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("number", "made"), MEANWHILE.values(), ids=MEANWHILE)
 @pytest.mark.parametrize(
     ("stream", "scale", "order"),

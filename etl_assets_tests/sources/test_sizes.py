@@ -16,7 +16,6 @@ import pytest
 
 from etl_assets.spec import OnePage, Stream
 from etl_assets.streamfiles import packaged_files, read_source
-from etl_assets_tests.marks import one_in
 from etl_assets_tests.sources.scripts import DAYS, PLAYERS, Player
 from etl_assets_tests.sources.truth import RUN_ID, Lab, Row, day, lab
 
@@ -154,7 +153,8 @@ def _rows(body: Any, path: str) -> list[Any]:
     return [json.dumps(row).encode() for row in body]
 
 
-@pytest.mark.parametrize(("source", "stream"), one_in(3, [pair for pair in PAGED if pair[1] != "activities"]))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize(("source", "stream"), [pair for pair in PAGED if pair[1] != "activities"])
 def test_a_list_of_any_length_is_read_to_its_end(x: Lab, source: str, stream: str) -> None:
     make = maker(x, stream)
     # What can only be taken away grows shorter.
@@ -184,7 +184,8 @@ def test_activities_of_any_number_are_read_to_the_first(x: Lab, source: str) -> 
         assert len(read(x, "activities", page)) == len(body)
 
 
-@pytest.mark.parametrize(("source", "stream"), one_in(4, WHOLE))
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize(("source", "stream"), WHOLE)
 def test_a_list_in_one_answer_may_have_none_one_or_many_rows(x: Lab, source: str, stream: str) -> None:
     one = x.stream(stream)
     asked = x.stream(one.each.stream) if one.one and one.each else one  # a page of its own per row of that list

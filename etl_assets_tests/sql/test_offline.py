@@ -38,6 +38,7 @@ def offline(x: Place) -> Iterator[Connection]:
         yield ready
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_statement_gives_the_same_offline(x: Place, offline: Connection, statement: str) -> None:
     cursor = offline.execute(statement)

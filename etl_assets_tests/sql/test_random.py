@@ -16,7 +16,6 @@ import pytest
 
 from etl_assets import sql
 from etl_assets.sql.dbapi import Connection
-from etl_assets_tests.marks import one_in
 from etl_assets_tests.sql.place import in_full, same
 from etl_assets_tests.sql.world import desk_place
 
@@ -302,7 +301,8 @@ def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
             one.close()
 
 
-@pytest.mark.parametrize("seed", one_in(10, SEEDS))
+@pytest.mark.one_in(10)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_statements_give_what_the_full_data_give(connections: list[Connection], seed: int) -> None:
     full = in_full(connections[0], TABLES, "Asia/Tokyo")
     full.execute("SET search_path = 'desk'")

@@ -41,6 +41,7 @@ def whole(x: Place, stream: Stream, columns: list[str]) -> duckdb.DuckDBPyConnec
     return db
 
 
+@pytest.mark.one_in(4)
 def test_every_declared_column_is_asked_for_and_loses_no_row(x: Place) -> None:
     for stream in x.lab.source.streams:
         query = stream.query

@@ -112,6 +112,7 @@ HARM = {
 }
 
 
+@pytest.mark.one_in(5)
 @MODES
 @pytest.mark.parametrize("sql", HARM.values(), ids=HARM.keys())
 def test_damage_by_hand_is_repaired_by_loading_again(of: Of, stream: str, day: date | None, sql: str) -> None:
@@ -159,6 +160,7 @@ def test_rows_that_vanished_from_a_day_go_with_the_next_load_of_it(of: Of) -> No
     assert kept(bench) == [(2, "x", DAY), (3, "x", NEXT)]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("order", [(DAY, NEXT), (NEXT, DAY), (DAY, NEXT, DAY), (NEXT, DAY, NEXT)])
 @pytest.mark.parametrize(
     ("earlier", "later", "winner"),
@@ -272,6 +274,7 @@ def test_a_column_that_is_no_longer_declared_stays_for_older_rows(of: Of) -> Non
     ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("before", "after", "value", "then"),
     [
