@@ -184,8 +184,11 @@ class Engine:
     def _start(self, running: Running, parameters: Sequence[Any]) -> None:
         spelled, statement = running.spelled, running.statement
         options = self.options
-        opened = offline.warehouse(self._settings, self.catalog, options.zone) if options.offline else self._db.cursor()
-        db = running.closing.enter_context(opened)
+        if options.offline:
+            opened = offline.warehouse(self._settings, self.catalog, options.zone, spelled.tables)
+            db = running.closing.enter_context(opened)
+        else:
+            db = running.closing.enter_context(self._db.cursor())
         if self.options.home:
             db.execute(f"SET search_path = {literal(self.options.home)}")
         else:

@@ -1,14 +1,18 @@
 """`Offline=true`: the same statements on the loaded warehouse, with the same names, columns and rows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import duckdb
 import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.dialects import registry
 
 from etl_assets import sql
 from etl_assets.sql.dbapi import Connection
-from etl_assets_tests.sources.truth import day
+from etl_assets.sql.offline import warehouse
+from etl_assets.sql.tables import Catalog
+from etl_assets_tests.sources.truth import day, lab
 from etl_assets_tests.sql.place import Place, place, same
 
 registry.register("etlassets", "etl_assets.sql.dialect", "Dialect")  # as the entry point of an installation does
@@ -106,3 +110,30 @@ def test_no_warehouse_at_all_says_so(x: Place, monkeypatch: pytest.MonkeyPatch) 
         pytest.raises(sql.OperationalError, match="no warehouse yet"),
     ):
         connection.execute("SELECT id FROM issues")
+
+
+def test_bigquery_is_read_offline_as_duckdb_is(tmp_path: Path, env: dict[str, str]) -> None:
+    with lab("backlog", tmp_path, env=env) as x, sql.connect(source="backlog", offline=True) as offline:
+        with pytest.raises(sql.OperationalError, match=r"there is no table ops\.loads"):
+            offline.execute("SELECT id FROM issues")
+        for stream in ("projects", "priorities"):
+            x.run(stream)
+        x.run("issues", day(1), day(2), day(3))
+        with sql.connect(source="backlog", timezone="Asia/Tokyo") as online:
+            for statement in STATEMENTS[1:]:
+                found, wanted = (one.execute(statement).fetchall() for one in (offline, online))
+                assert found
+                assert same(found, wanted, ordered="ORDER" in statement)
+        with pytest.raises(sql.ProgrammingError, match=r"backlog\.users is not loaded"):
+            offline.execute("SELECT name FROM users")
+        names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'backlog' ORDER BY 1"
+        assert offline.execute(names).fetchall() == [
+            (name,) for name in ("issue_custom_fields", "issues", "priorities", "projects")
+        ]
+        assert list((tmp_path / "data/spill").iterdir()) == []
+        pipeline, catalog = x.pipeline, Catalog(x.pipeline.sources.values())
+        with (
+            warehouse(pipeline.settings, catalog, "UTC", catalog.named("projects", "backlog")) as db,
+            pytest.raises(duckdb.Error, match=r"backlog\.issues was not copied"),
+        ):
+            db.execute("SELECT count(*) FROM backlog.issues")
