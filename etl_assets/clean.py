@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,13 @@ def typed_rows(source: Source, stream: Stream, records: str, reading: str) -> st
         if name in stream.stamped():
             values.insert(0, _stamped(name, column.type == "json"))
         value = f"coalesce({', '.join(values)})" if len(values) > 1 else values[0]
-        text = value if column.type in _NEVER_UNFIT else identifier(f"={name}")
-        expression = coltypes.typed(text, column, zone=zone, home=source.timezone, reading=reading)
-        if text is not value:  # which the check of the type needs, too
+        in_type = partial(coltypes.typed, column=column, zone=zone, home=source.timezone, reading=reading)
+        if column.type in _NEVER_UNFIT:
+            given.append(f"{in_type(value)} AS {identifier(name)}")
+        else:
+            text = identifier(f"={name}")  # which the check of the type needs, too
             given.append(f"{value} AS {text}")
-        (given if text is value else typed).append(f"{expression} AS {identifier(name)}")
+            typed.append(f"{in_type(text)} AS {identifier(name)}")
         checks += _checks(stream, name, column)
     checks += [_missing(name) for name in _needed(stream) if name not in {field for field, _, _ in fields}]
     computed = [
