@@ -46,7 +46,7 @@ long: .venv/.test
 
 # All that runs on emulators of BigQuery and Cloud Storage: both warehouses alike, every call killed, a million rows.
 bigquery: .venv/.test
-	@python -m pytest -n auto --dist worksteal -m bigquery -q
+	@python -m pytest -n auto --dist worksteal -m "bigquery$(if $(filter smoke,$(CELLS)), and not slow)" -q
 
 # The web UI in a browser, and a backfill of 30 days started there.
 ui: .venv/.test

@@ -15,7 +15,7 @@ from etl_assets_tests.orchestration.lab import BIN, ROOT, bare_environment
 from etl_assets_tests.trocco.place import Place, until
 from etl_assets_tests.trocco.test_arrivals import FILES, arrive, declare, processed
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SENSORS = ("trocco_arrivals", "trocco_open_jobs")
 KILLS = 4
