@@ -25,12 +25,12 @@ _lock = threading.Lock()
 _forms: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 _bytes_pattern: re.Pattern[bytes] | None = None
-_byte_forms: list[bytes] = []
+_telltales: list[bytes] = []  # one of which is in any data with a secret
 
 
 def register(secret: str) -> None:
     """Remember a secret value for `scrub`. Empty values are ignored; registering twice is harmless."""
-    global _pattern, _bytes_pattern, _byte_forms
+    global _pattern, _bytes_pattern, _telltales
     secret = secret.strip()
     if not secret:
         return
@@ -41,8 +41,9 @@ def register(secret: str) -> None:
         _forms.update(forms)
         longest_first = sorted(_forms, key=len, reverse=True)
         _pattern = re.compile("|".join(map(_in_text, longest_first)))
-        _byte_forms = [form.encode() for form in longest_first if len(form) >= _SHORTEST_FRAGMENT]
-        _bytes_pattern = re.compile(b"|".join(map(re.escape, _byte_forms))) if _byte_forms else None
+        in_bytes = [form.encode() for form in longest_first if len(form) >= _SHORTEST_FRAGMENT]
+        _bytes_pattern = re.compile(b"|".join(map(re.escape, in_bytes))) if in_bytes else None
+        _telltales = [form for form in in_bytes if not any(other in form for other in in_bytes if other != form)]
 
 
 def _in_text(form: str) -> str:
@@ -59,8 +60,8 @@ def scrub(text: str) -> str:
 
 def scrub_bytes(data: bytes) -> bytes:
     """Data with every registered secret of 8 characters or more replaced; the same object when there is none."""
-    # Looking for each form in turn is many times faster than one pattern of all of them.
-    if _bytes_pattern is None or not any(form in data for form in _byte_forms):
+    # Looking for one after the other is many times faster than one pattern of all of them.
+    if _bytes_pattern is None or not any(form in data for form in _telltales):
         return data
     return _bytes_pattern.sub(MASK.encode(), data)
 

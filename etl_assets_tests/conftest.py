@@ -64,7 +64,7 @@ def env(google: Google, place: str) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def secrets_of_a_new_process() -> Iterator[None]:
     """What other tests took for secrets is none here, and costs no time."""
-    known = {name: copy(getattr(redact, name)) for name in ("_forms", "_pattern", "_bytes_pattern", "_byte_forms")}
+    known = {name: copy(getattr(redact, name)) for name in ("_forms", "_pattern", "_bytes_pattern", "_telltales")}
     yield
     vars(redact).update(known)
 
