@@ -4,6 +4,7 @@ BIN := .venv/bin
 DATA := $(abspath $(or $(ETL_DATA_DIR),data))
 CELLS ?= all
 export DAGSTER_HOME := $(DATA)/dagster
+unexport PYTHONDONTWRITEBYTECODE  # modules are compiled once, not by each process
 export NO_GCE_CHECK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

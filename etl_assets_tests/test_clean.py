@@ -91,6 +91,7 @@ def test_rows_received_are_rows_loaded_quarantined_duplicate_and_outside(tmp_pat
     ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("text", "inside"),
     [
@@ -167,6 +168,7 @@ def test_a_row_whose_time_cannot_be_read_is_quarantined(tmp_path: Path, time: An
     assert [row["id"] for row in bench.rows(day=DAY)] == [2]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
@@ -495,6 +497,7 @@ def test_a_json_column_keeps_the_value_as_valid_json(tmp_path: Path, sent: str, 
     assert (row["j"] is None) == (sent == "null")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("column", "sent", "kept"),
     [
@@ -908,6 +911,7 @@ def swap(rows: list[dict[str, Any]], name: str) -> None:
     rows[0][name], rows[1][name] = rows[1][name], rows[0][name]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("change", [change for _, change in SWAPS], ids=[name for name, _ in SWAPS])
 def test_any_change_of_the_rows_changes_the_content_hash(
     tmp_path: Path, change: Callable[[list[dict[str, Any]]], None]

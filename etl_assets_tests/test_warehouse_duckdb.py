@@ -162,6 +162,7 @@ def test_a_load_that_fails_half_way_leaves_no_trace(tmp_path: Path) -> None:
     assert kept(bench) == [(1, "new", DAY), (2, "x", DAY)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("harm", [cut, Path.unlink])
 @pytest.mark.parametrize("which", ["rows-", "quarantine-", "manifest"])
 def test_clean_files_that_are_not_whole_are_never_loaded(

@@ -317,6 +317,7 @@ def test_nothing_is_lost_or_sent_twice(place: Place, decider: str, duplicates: s
         assert (set(states.values()), place.contents()) == ({"sent"}, expected(ROWS))
 
 
+@pytest.mark.one_in(2)
 @DECIDERS
 def test_a_change_whose_answer_was_lost_is_decided_as_well(place: Place, decider: str) -> None:
     place.declare(**DECIDED_BY[decider])
@@ -334,6 +335,7 @@ def test_a_change_whose_answer_was_lost_is_decided_as_well(place: Place, decider
         assert set(place.writes().values()) == {2}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("carried_out", [True, False])
 @pytest.mark.parametrize("more", [{}, {"idempotency": {"field": "requestId"}}], ids=["", "no key without a document"])
 def test_a_deletion_whose_answer_was_lost_is_looked_up(place: Place, carried_out: bool, more: Row) -> None:

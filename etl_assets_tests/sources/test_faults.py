@@ -182,6 +182,7 @@ def test_a_fault_that_stays_is_told_with_its_place_and_loads_nothing(
     assert (table(x), folder.manifest()) == (before, manifest)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize(
     "fault", ["busy", HTML, HALF, {"status": 503}, {"reset": True}, {"empty": True}], ids=lambda fault: str(fault)

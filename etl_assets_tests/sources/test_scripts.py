@@ -10,7 +10,7 @@ from etl_assets_tests.sources.scripts import PLAYERS, TOGETHER, play, player_of
 SCRIPTS = 200
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize("first", range(0, SCRIPTS, TOGETHER))
 @pytest.mark.parametrize("source", PLAYERS)
 def test_tables_are_the_truth_whatever_happens_to_rows_in_whatever_order(

@@ -199,6 +199,7 @@ def test_a_key_of_several_columns_is_merged_as_a_whole(of: Of) -> None:
     ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(2))
 def test_days_in_any_order_and_number_give_the_same_table(of: Of, seed: int) -> None:
     chance = random.Random(seed)
@@ -226,6 +227,7 @@ def test_days_in_any_order_and_number_give_the_same_table(of: Of, seed: int) -> 
         assert kept(table) == expected, order
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_table_follows_an_api_whose_rows_move_and_vanish(of: Of, seed: int) -> None:
     chance = random.Random(seed)
