@@ -248,6 +248,18 @@ def test_utilisation_sums_the_worklog_per_member_and_week(loaded: Loaded) -> Non
         assert found[key] == pytest.approx({**row, "days_tracked": len(days[key]), "billable_share": share})
 
 
+def test_the_order_of_the_rows_leaves_no_trace_in_sums_of_hours(own: Loaded) -> None:
+    build(own.warehouse, "utilisation")
+    before = by_key(rows(own.warehouse, "utilisation"), "week", "user_id")
+    for seed in range(5):
+        with own.warehouse.writer() as (db, _):
+            db.execute(
+                f"CREATE OR REPLACE TABLE mart.worklog AS FROM mart.worklog ORDER BY hash(issue_key, day, {seed})"
+            )
+        own.warehouse.build(mart("utilisation"))
+        assert by_key(rows(own.warehouse, "utilisation"), "week", "user_id") == before
+
+
 def test_a_week_begins_on_monday_and_a_member_without_time_has_no_share(own: Loaded) -> None:
     build(own.warehouse, "worklog")
     with own.warehouse.writer() as (db, _):

@@ -9,9 +9,9 @@ WITH issues AS (
 SELECT
     entry._partition AS day,
     entry.user_id,
-    any_value(entry.user_name) AS user_name,
+    max(entry.user_name) AS user_name,
     entry.project_id AS tmetric_project_id,
-    any_value(entry.project_name) AS tmetric_project_name,
+    max(entry.project_name) AS tmetric_project_name,
     entry.task_external_link_caption AS issue_key,
     issue.id AS issue_id,
     issue.project_id AS backlog_project_id,
