@@ -1,10 +1,10 @@
 -- Hours per member and week (from Monday on), and how much of them was billable and linked to an issue.
 WITH worklog AS (
-    -- Decimals add up alike in any order, so that building again changes nothing; floating point does not.
+    -- Whole microseconds add up alike in any order, so that building again changes nothing; hours do not.
     SELECT
         *,
-        CAST(tracked_hours AS DECIMAL(18, 9)) AS tracked,
-        CAST(billable_hours AS DECIMAL(18, 9)) AS billable
+        CAST(round(tracked_hours * 3.6e9) AS BIGINT) AS tracked,
+        CAST(round(billable_hours * 3.6e9) AS BIGINT) AS billable
     FROM mart.worklog
 )
 SELECT
@@ -12,9 +12,9 @@ SELECT
     user_id,
     max(user_name) AS user_name,
     count(DISTINCT day) AS days_tracked,
-    CAST(sum(tracked) AS DOUBLE) AS tracked_hours,
-    CAST(sum(billable) AS DOUBLE) AS billable_hours,
-    CAST(coalesce(sum(tracked) FILTER (issue_id IS NOT NULL), 0) AS DOUBLE) AS issue_hours,
-    CASE WHEN sum(tracked) > 0 THEN CAST(sum(billable) AS DOUBLE) / CAST(sum(tracked) AS DOUBLE) END AS billable_share
+    sum(tracked) / 3.6e9 AS tracked_hours,
+    sum(billable) / 3.6e9 AS billable_hours,
+    coalesce(sum(tracked) FILTER (issue_id IS NOT NULL), 0) / 3.6e9 AS issue_hours,
+    CASE WHEN sum(tracked) > 0 THEN sum(billable) / sum(tracked) END AS billable_share
 FROM worklog
 GROUP BY ALL
