@@ -65,7 +65,7 @@ class TableError(FinalError):
 
 
 class LockedError(RetryableError):
-    """Somebody else held the warehouse file for longer than the deadline."""
+    """Somebody else held the warehouse file, or another lock, for longer than the deadline."""
 
 
 class JobEnded(FinalError):

@@ -8,7 +8,6 @@ for a token under way.
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,13 +23,13 @@ import msgspec
 from cryptography.fernet import Fernet, InvalidToken
 
 from etl_assets import answers, redact
-from etl_assets.errors import ApiError, RetryableError
+from etl_assets.errors import ApiError
+from etl_assets.locks import held
 from etl_assets.messages import Answer, Authoriser, Flow, Request
 from etl_assets.spec import Errors, TokenAuth
 from etl_assets.template import filled, params
 
 _LOCK_SECONDS = 120.0
-_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -93,21 +92,10 @@ class TokenStore:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Held by one thread of one process at a time. Raises RetryableError when it stays taken."""
-        deadline = time.monotonic() + _LOCK_SECONDS
-        handle = os.open(self._file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise RetryableError("another run is still obtaining a token") from None
-                    time.sleep(_POLL_SECONDS)
+        """Held by one thread of one process at a time. Raises LockedError when it stays taken."""
+        lock = self._file.with_suffix(".lock")
+        with held(lock, _LOCK_SECONDS, lambda holder: f"another run is still obtaining a token: {holder}"):
             yield
-        finally:
-            os.close(handle)
 
 
 def with_token(store: TokenStore, obtain: Obtain, apply: Apply) -> Authoriser:

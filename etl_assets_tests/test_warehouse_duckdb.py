@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from etl_assets import locks
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
 from etl_assets.warehouse import duckdb as warehouse
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
@@ -238,7 +240,7 @@ def test_six_processes_can_make_the_first_load_at_once(tmp_path: Path) -> None:
     at_once(tmp_path, [[day] for day in days])
     assert kept(bench) == [(number, "x", day) for number, day in enumerate(days)]
     assert len(bench.query("FROM ops.loads")) == 6
-    left = {file.name for file in tmp_path.iterdir()} - {"demo.yaml", "landing"}
+    left = {file.name for file in tmp_path.iterdir()} - {"demo.yaml", "landing", ".warehouse.duckdb.lock"}
     assert left == {"warehouse.duckdb"}
 
 
@@ -318,6 +320,22 @@ def test_a_warehouse_that_stays_open_elsewhere_is_given_up_with_the_holders_name
     assert len(bench.query("FROM ops.loads")) == 1
 
 
+@pytest.mark.parametrize("way", ["load", "read", "read beside"])
+def test_nobody_opens_the_file_between_two_steps_of_a_run_that_writes(tmp_path: Path, way: str) -> None:
+    """Not even when DuckDB's own lock is free: it is taken only after the look at the file's header."""
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    bench.loaded([row(1)])
+    hurried = DuckDbWarehouse(bench.warehouse.path, 0, MEMORY_MB)
+    ways: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+        "load": hurried.writer,
+        "read": hurried.reader,
+        "read beside": lambda: hurried.beside("warehouse"),
+    }
+    with locks.held(tmp_path / ".warehouse.duckdb.lock", 0, str), pytest.raises(LockedError) as caught, ways[way]():
+        pass
+    assert f"still locked by process {os.getpid()} (" in str(caught.value)
+
+
 def test_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
     bench = Bench.of(tmp_path, SNAPSHOT)
     bench.loaded([row(1)])
@@ -363,34 +381,33 @@ def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) ->
 def test_a_warehouse_in_a_folder_that_does_not_exist_yet_is_created(tmp_path: Path) -> None:
     bench = dataclasses.replace(Bench.of(tmp_path, SNAPSHOT), file="some/where/else.duckdb")
     bench.loaded([row(1)])
-    assert [file.name for file in (tmp_path / "some" / "where").iterdir()] == ["else.duckdb"]
+    assert {file.name for file in (tmp_path / "some" / "where").iterdir()} == {"else.duckdb", ".else.duckdb.lock"}
 
 
-KILLED_BEFORE_THE_LINK = """
+KILLED_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
-os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with DuckDbWarehouse(Path(sys.argv[1]), 60, 300).writer():
     pass
 """
 
 
-def test_what_a_kill_during_the_creation_leaves_is_swept_a_day_later(tmp_path: Path) -> None:
+def test_a_kill_during_the_creation_leaves_nothing_that_the_next_load_does_not_replace(tmp_path: Path) -> None:
     bench = Bench.of(tmp_path, SNAPSHOT)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED_BEFORE_THE_LINK, str(bench.warehouse.path)], cwd=ROOT, check=False
+        [sys.executable, "-c", KILLED_BEFORE_THE_RENAME, str(bench.warehouse.path)], cwd=ROOT, check=False
     )
-    (left,) = tmp_path.glob(".warehouse.duckdb.*")
-    mine = left.with_name(".warehouse.duckdb.mine")
-    mine.touch()
+    assert done.returncode == -9
+    assert {file.name for file in tmp_path.glob("*warehouse*")} == {
+        ".warehouse.duckdb.lock",
+        ".warehouse.duckdb.unfinished",
+    }
+    (tmp_path / ".warehouse.duckdb.unfinished").write_bytes(b"torn")
     bench.loaded([row(1)])
-    assert (done.returncode, left.exists()) == (-9, True)  # it may be the file of a process that is still at it
-    for file in (left, mine):
-        os.utime(file, (0, 0))
-    bench.loaded([row(2)])
-    assert (left.exists(), mine.exists()) == (False, True)
-    assert [found["id"] for found in bench.table()] == [2]
+    assert {file.name for file in tmp_path.glob("*warehouse*")} == {".warehouse.duckdb.lock", "warehouse.duckdb"}
+    assert [found["id"] for found in bench.table()] == [1]
 
 
 def test_streams_and_sources_of_one_warehouse_keep_to_their_tables(tmp_path: Path) -> None:

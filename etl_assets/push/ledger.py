@@ -8,11 +8,8 @@ What to put here: states and how they follow each other. What to keep out: reque
 """
 
 import contextlib
-import fcntl
 import itertools
-import os
 import sqlite3
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from etl_assets.errors import FinalError, LockedError, RetryableError
+from etl_assets.errors import FinalError, RetryableError
 from etl_assets.push.mapping import Wanted
 
 State = Literal["pending", "sending", "sent", "deleted", "dead", "unknown", "dropped"]
@@ -42,7 +39,6 @@ UNCERTAIN = "?"
 """What the target is known to hold after a request that may have changed it."""
 
 _BUSY_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     target TEXT NOT NULL, push TEXT NOT NULL, record_id TEXT NOT NULL,
@@ -397,31 +393,6 @@ def _moved(file: Path, change: str, *, where: str, values: Sequence[str], record
 
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
-
-
-@contextlib.contextmanager
-def exclusive(file: Path, patience_seconds: float) -> Iterator[None]:
-    """Held by one run at a time; the kernel frees it when its holder dies. Raises LockedError when it stays taken."""
-    deadline = time.monotonic() + patience_seconds
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockedError(
-                        f"another run of this push is still going on after {patience_seconds:.0f} s"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

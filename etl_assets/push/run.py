@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl_assets.errors import FinalError
+from etl_assets.locks import held
 from etl_assets.pipeline import Pipeline
 from etl_assets.push.landed import landing
-from etl_assets.push.ledger import Entry, Ledger, exclusive
+from etl_assets.push.ledger import Entry, Ledger
 from etl_assets.push.mapping import Wanted
 from etl_assets.push.rows import Readable, records, selects
 from etl_assets.push.send import Tally, session
@@ -60,8 +61,9 @@ def push(pipeline: Pipeline, target: Target, declared: Push, run_id: str) -> Pus
     started, done = time.monotonic(), Pushed()
     file = ledger_file(pipeline.settings)
     lock = file.with_name(f"{target.name}.{declared.name}.lock")
+    patience = pipeline.settings.timeouts.total
     with (
-        exclusive(lock, pipeline.settings.timeouts.total),
+        held(lock, patience, lambda who: f"another run of this push is still going on after {patience:.0f} s: {who}"),
         closing(Ledger(file, target.name, declared.name, run_id)) as ledger,
     ):
         try:

@@ -6,15 +6,13 @@ alone, so that repeating a day does not touch them.
 """
 
 import contextlib
-import glob
 import os
 import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,10 +22,10 @@ import duckdb
 from etl_assets.clean import content_hash, row_hash
 from etl_assets.errors import FinalError, LandingError, LockedError, RetryableError, TableError
 from etl_assets.landing import Folder, Manifest
+from etl_assets.locks import held, process
 from etl_assets.mart import SCHEMA, Mart
 from etl_assets.spec import Source, Stream
 from etl_assets.sqltext import identifier, literal
-from etl_assets.store.protocol import KEEP_UNREFERENCED_SECONDS
 from etl_assets.warehouse import sql
 from etl_assets.warehouse.deletions import refuse_sweep
 from etl_assets.warehouse.protocol import Built, Difference, Loaded, Selected
@@ -47,7 +45,6 @@ _WIDER = {
     "DOUBLE": ("VARCHAR",),
     "JSON": ("VARCHAR",),
 }
-_UNFINISHED = re.compile(r"[0-9a-f]{32}(\.wal)?")
 
 
 class DuckDbDialect:
@@ -207,50 +204,36 @@ class DuckDbWarehouse:
     @contextlib.contextmanager
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
         """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
-        if not self.path.exists():
-            self._create()
-        self._sweep()
-        db, waited = self._open(read_only=False)
-        with contextlib.closing(db):
-            yield db, waited
+        started = time.monotonic()
+        with self._opening(shared=False):
+            if not self.path.exists():
+                self._create()
+            with contextlib.closing(self._open(read_only=False)) as db:
+                yield db, time.monotonic() - started
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for reading. Raises FinalError when there is no warehouse yet."""
         if not self.path.exists():
             raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
-        db, _ = self._open(read_only=True)
+        with self._opening(shared=True):
+            db = self._open(read_only=True)
         with contextlib.closing(db):
             yield db
 
     def _create(self) -> None:
-        """Make the file under another name and link it into place when it is whole: a process that dies
-        meanwhile leaves no half file behind, and of two processes one wins."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        """Make the file under another name, and rename it when it is whole: a kill leaves no half warehouse."""
+        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
         try:
+            for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
+                left.unlink(missing_ok=True)
             with duckdb.connect(str(unfinished)) as db:
                 db.execute(_OPS)
             with unfinished.open("rb") as handle:
                 os.fsync(handle.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(unfinished, self.path)
+            unfinished.rename(self.path)
         except (OSError, duckdb.Error) as error:
             raise LandingError(f"{self.path}: cannot be created: {error}") from None
-        finally:
-            unfinished.unlink(missing_ok=True)
-            unfinished.with_name(unfinished.name + ".wal").unlink(missing_ok=True)
-
-    def _sweep(self) -> None:
-        """Remove what processes left that were killed in `_create`. What is young may still be made by one."""
-        limit = datetime.now(UTC).timestamp() - KEEP_UNREFERENCED_SECONDS
-        for file in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
-            with contextlib.suppress(FileNotFoundError):  # another process sweeps the same folder
-                if (
-                    _UNFINISHED.fullmatch(file.name.removeprefix(f".{self.path.name}."))
-                    and file.stat().st_mtime < limit
-                ):
-                    file.unlink()
 
     @contextlib.contextmanager
     def beside(self, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -270,11 +253,21 @@ class DuckDbWarehouse:
                 raise
             return db
 
-        db, _ = self._when_free(attached)
+        with self._opening(shared=True):
+            db = self._when_free(attached)
         with contextlib.closing(db):
             yield db
 
-    def _open(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, float]:
+    def _opening(self, *, shared: bool) -> contextlib.AbstractContextManager[None]:
+        """Keeps others from writing while the file is opened; whoever writes holds it to the end.
+
+        DuckDB reads the file's header before it takes its own lock, and never again: what another process commits
+        in between would be lost, or be read as garbage.
+        """
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        return held(lock, self.lock_seconds, self._still_locked, shared=shared)
+
+    def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         return self._when_free(lambda: duckdb.connect(str(self.path), read_only=read_only, config=self._config))
 
     @property
@@ -286,23 +279,31 @@ class DuckDbWarehouse:
             "autoinstall_known_extensions": False,
         }
 
-    def _when_free(self, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> tuple[duckdb.DuckDBPyConnection, float]:
-        """What `open_file` opens, and the seconds waited until nobody else held the file."""
-        started = time.monotonic()
+    def _when_free(self, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+        """What `open_file` opens once nobody else holds the file, be it another program with DuckDB."""
+        deadline = time.monotonic() + self.lock_seconds
         while True:
+            before = self.path.stat()
             try:
                 db = open_file()
-                db.execute("SET TimeZone = 'UTC'")
-                return db, time.monotonic() - started
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise RetryableError(f"{self.path}: cannot be opened: {error}") from None
-                if time.monotonic() - started > self.lock_seconds:
-                    raise LockedError(
-                        f"{self.path}: still locked by {_holder(str(error))} after {self.lock_seconds:.0f} s; "
-                        "close it, or raise DUCKDB_LOCK_TIMEOUT_SECONDS"
-                    ) from None
+                if time.monotonic() > deadline:
+                    raise LockedError(self._still_locked(_holder(str(error)))) from None
                 time.sleep(random.uniform(0.02, 0.2))
+                continue
+            if _changed(before, self.path.stat()):  # by a program that does not know of `_opening`
+                db.close()
+                continue
+            db.execute("SET TimeZone = 'UTC'")
+            return db
+
+    def _still_locked(self, holder: str) -> str:
+        return (
+            f"{self.path}: still locked by {holder} after {self.lock_seconds:.0f} s; "
+            "close it, or raise DUCKDB_LOCK_TIMEOUT_SECONDS"
+        )
 
 
 class _Table:
@@ -531,15 +532,14 @@ def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise (RetryableError if passing else FinalError)(f"the load was rolled back: {error}") from None
 
 
+def _changed(before: os.stat_result, now: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns)
+
+
 def _holder(message: str) -> str:
-    """The process that holds the lock, out of DuckDB's message and the process table."""
+    """The process that holds the file, out of DuckDB's message."""
     found = re.search(r"PID (\d+)", message)
-    if not found:
-        return "another process"
-    with contextlib.suppress(OSError):
-        command = Path(f"/proc/{found[1]}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        return f"process {found[1]} ({command.strip()[:120]})"
-    return f"process {found[1]}"
+    return process(found[1]) if found else "another process"
 
 
 def _one(db: duckdb.DuckDBPyConnection, sql: str, values: list[Any] | None = None) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ _WALL = 0x40000000
 _AT_CALL = signal.SIGTRAP | 0x80
 _ENTERS, _LEAVES = 1, 2
 _INFO = struct.Struct("<B3xIQQQ6Q")
+_SIZE = 2  # which argument of a write
 _SIZE_REGISTER = 96  # rdx in x86-64's struct user
 
 _ON_PATHS = {
@@ -64,39 +66,74 @@ def main(folder: str, mode: str, module: str, *arguments: str) -> None:
 
 def run(last: int, folder: str, mode: str, steps: Callable[[], None]) -> dict[str, object]:
     """Run the steps to their end or to the kill."""
-    pid = os.fork()
-    if not pid:
-        _child(steps)
-    if not os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
-        sys.exit(CANNOT)
-    _ptrace(_SETOPTIONS, pid, data=_OPTIONS)
-    threads = list(Path(f"/proc/{pid}/task").iterdir())
-    assert len(threads) == 1, "threads from before the count would not be seen"
+    traced = Traced(steps)
     dying, calls, at = 0, 0, ""
-    resume = _SYSCALL if last else _CONT
-    _ptrace(resume, pid)
-    while True:
-        thread, status = os.waitpid(-1, _WALL)
-        if not os.WIFSTOPPED(status):
-            if thread == pid:
-                return {"calls": calls, "at": at, "signal": os.WTERMSIG(status), "code": os.WEXITSTATUS(status)}
-            continue
-        number, passed = os.WSTOPSIG(status), 0
-        if number == _AT_CALL:
-            step, name, file, size = _call(thread, folder)
-            if thread == dying and step == _LEAVES:
-                os.kill(pid, signal.SIGKILL)
-            if step == _ENTERS and name and (mode == "before" or (name in _TORN and size > 1)):
-                calls += 1
-                at = f"{name} {file}" if calls <= last else at
-                if calls == last and mode == "before":
-                    os.kill(pid, signal.SIGKILL)
-                elif calls == last:
-                    _ptrace(_POKEUSER, thread, _SIZE_REGISTER, size // 2)
-                    dying = thread
-        elif number not in (signal.SIGSTOP, signal.SIGTRAP):
-            passed = number
-        _ptrace(resume, thread, data=passed)
+
+    def look(stop: "Stop") -> None:
+        nonlocal dying, calls, at
+        name, file = _write_like(stop, folder)
+        if stop.thread == dying and stop.leaves:
+            os.kill(traced.pid, signal.SIGKILL)
+        if name and (mode == "before" or (name in _TORN and stop.arguments[_SIZE] > 1)):
+            calls += 1
+            at = f"{name} {file}" if calls <= last else at
+            if calls == last and mode == "before":
+                os.kill(traced.pid, signal.SIGKILL)
+            elif calls == last:
+                _ptrace(_POKEUSER, stop.thread, _SIZE_REGISTER, stop.arguments[_SIZE] // 2)
+                dying = stop.thread
+
+    status = traced.run(look if last else None)
+    return {"calls": calls, "at": at, "signal": os.WTERMSIG(status), "code": os.WEXITSTATUS(status)}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A thread that enters or leaves a system call; `number` and `arguments` are of a call that it enters."""
+
+    thread: int
+    step: int
+    number: int
+    arguments: tuple[int, ...]
+
+    @property
+    def enters(self) -> bool:
+        return self.step == _ENTERS
+
+    @property
+    def leaves(self) -> bool:
+        return self.step == _LEAVES
+
+
+class Traced:
+    """Steps in a fork of this process that stand still until `run`. Ends the process where none can be traced."""
+
+    def __init__(self, steps: Callable[[], None]) -> None:
+        self.pid = os.fork()
+        if not self.pid:
+            _child(steps)
+        if not os.WIFSTOPPED(os.waitpid(self.pid, 0)[1]):
+            sys.exit(CANNOT)
+        _ptrace(_SETOPTIONS, self.pid, data=_OPTIONS)
+        threads = list(Path(f"/proc/{self.pid}/task").iterdir())
+        assert len(threads) == 1, "threads from before the count would not be seen"
+
+    def run(self, look: Callable[[Stop], None] | None) -> int:
+        """Let the steps go, `look` at each system call of each thread, and give the status they end with."""
+        resume = _SYSCALL if look else _CONT
+        _ptrace(resume, self.pid)
+        while True:
+            thread, status = os.waitpid(-1, _WALL)
+            if not os.WIFSTOPPED(status):
+                if thread == self.pid:
+                    return status
+                continue
+            number, passed = os.WSTOPSIG(status), 0
+            if look and number == _AT_CALL:
+                look(_stop(thread))
+            elif number not in (signal.SIGSTOP, signal.SIGTRAP):
+                passed = number
+            _ptrace(resume, thread, data=passed)
 
 
 def _child(steps: Callable[[], None]) -> None:
@@ -113,18 +150,23 @@ def _child(steps: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def _call(thread: int, folder: str) -> tuple[int, str | None, str, int]:
-    """Whether the thread enters or leaves, the write-like call if it is one, its file, and how many bytes."""
+def _stop(thread: int) -> Stop:
     buffer = ctypes.create_string_buffer(_INFO.size)
     _ptrace(_GET_SYSCALL_INFO, thread, _INFO.size, ctypes.addressof(buffer))
-    step, _, _, _, number, descriptor, _, size, *_ = _INFO.unpack(buffer.raw)
-    name = _ON_PATHS[platform.machine()].get(number)
-    if step != _ENTERS or name:
-        return step, name, "", size
-    name, file = _ON_DESCRIPTORS[platform.machine()].get(number), ""
+    step, _, _, _, number, *arguments = _INFO.unpack(buffer.raw)
+    return Stop(thread, step, number, tuple(arguments))
+
+
+def _write_like(stop: Stop, folder: str) -> tuple[str | None, str]:
+    """The write-like call that the thread enters, if it is one, and its file."""
+    if not stop.enters:
+        return None, ""
+    if name := _ON_PATHS[platform.machine()].get(stop.number):
+        return name, ""
+    name, file = _ON_DESCRIPTORS[platform.machine()].get(stop.number), ""
     if name:
-        file = str(Path(f"/proc/{thread}/fd/{descriptor}").readlink())
-    return step, name if file.startswith(folder) else None, file.removeprefix(folder), size
+        file = str(Path(f"/proc/{stop.thread}/fd/{stop.arguments[0]}").readlink())
+    return name if file.startswith(folder) else None, file.removeprefix(folder)
 
 
 def _ptrace(request: int, thread: int, place: int = 0, data: int = 0) -> None:

@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 
+import duckdb
 import pytest
 
+from etl_assets_tests.chaos import gap, killer, steps
 from etl_assets_tests.chaos.conftest import Make
 from etl_assets_tests.chaos.place import ENTRIES, NEIGHBOUR, PROJECTS, Found, Place, Target, either, ended, exact, until
 
@@ -111,6 +113,36 @@ def test_runs_of_a_day_while_another_is_killed(make: Make, scenario: str) -> Non
     exact(place, before)
 
 
+@pytest.mark.smoke
+def test_what_another_program_commits_while_a_run_opens_the_file_is_kept(make: Make) -> None:
+    """DuckDB looks at the file before it locks it, and would write over what came in between."""
+    place = make("reload")
+    before = place.found()
+    child = pausing(place)
+    with duckdb.connect(str(place.data / "warehouse.duckdb")) as db:
+        db.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
+    done = ended(child)
+    assert done.code == 0, done.err
+    exact(place, before)
+    with duckdb.connect(str(place.data / "warehouse.duckdb"), read_only=True) as db:
+        assert db.execute("FROM notes").fetchall() == [("kept",)]
+
+
+@pytest.mark.smoke
+def test_no_run_writes_while_another_opens_the_file(make: Make) -> None:
+    place = make("reload")
+    before = place.found()
+    child = pausing(place)
+    other = place.start_steps(*NEIGHBOUR.arguments)
+    assert [said(other) for _ in range(3)] == ["extract", "clean", "load"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(timeout=STILL_WAITING_SECONDS)
+    for done in (ended(child), ended(other)):
+        assert done.code == 0, done.err
+    exact(place, _with_others(before, place.found(), ENTRIES))
+    exact(place, _with_others(before, place.found(), NEIGHBOUR), NEIGHBOUR)
+
+
 def change(place: Place) -> None:
     first, *_, last = (row["id"] for row in place.sandbox.truth(day=str(ENTRIES.day)))
     place.sandbox.change("entries", update=[{"id": first, "note": "changed meanwhile"}], delete=[last])
@@ -138,6 +170,18 @@ def reading(place: Place) -> "subprocess.Popen[str]":
     reader = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert said(reader) == "open"
     return reader
+
+
+def pausing(place: Place) -> "subprocess.Popen[str]":
+    """A run of the day that has looked at the warehouse file and not locked it yet; it goes on with a line of stdin."""
+    child = place.start(
+        [sys.executable, "-m", gap.__name__, str(place.data / "warehouse.duckdb"), steps.__name__, *ENTRIES.arguments]
+    )
+    heard = said(child)
+    if not heard and child.wait() == killer.CANNOT:
+        pytest.skip("processes cannot be traced here")
+    assert heard == "gap"
+    return child
 
 
 def said(child: "subprocess.Popen[str]") -> str:

@@ -1,14 +1,13 @@
 """The ledger: how states follow each other, and a file that several hold open."""
 
 import sqlite3
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from etl_assets.errors import FinalError, LockedError, RetryableError
-from etl_assets.push.ledger import Change, Entry, Ledger, Outcome, exclusive, planned, settled
+from etl_assets.errors import FinalError, RetryableError
+from etl_assets.push.ledger import Change, Entry, Ledger, Outcome, planned, settled
 from etl_assets.push.mapping import Wanted
 
 NOW = "2026-01-05T00:00:00+00:00"
@@ -129,23 +128,6 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"something else" * 1000)
     with pytest.raises(FinalError, match=r"ledger\.sqlite: is no ledger"):
         Ledger(file, "depot", "things", "run")
-
-
-def test_one_run_at_a_time(tmp_path: Path) -> None:
-    file = tmp_path / "lock"
-    with exclusive(file, 10):
-        with pytest.raises(LockedError, match="another run of this push is still going on after 0 s"):  # noqa: SIM117
-            with exclusive(file, 0):
-                pass
-        waiting = threading.Thread(target=_hold, args=(file,))
-        waiting.start()
-    waiting.join(10)
-    assert not waiting.is_alive()
-
-
-def _hold(file: Path) -> None:
-    with exclusive(file, 10):
-        pass
 
 
 def test_the_ledger_can_be_read_with_any_sqlite(tmp_path: Path) -> None:

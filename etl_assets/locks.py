@@ -1,0 +1,59 @@
+"""Locks between processes: on files, and freed by the kernel when their holder dies."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from etl_assets.errors import LockedError, RetryableError
+
+_POLL_SECONDS = 0.02
+
+
+@contextlib.contextmanager
+def held(file: Path, seconds: float, busy: Callable[[str], str], *, shared: bool = False) -> Iterator[None]:
+    """Held by one thread of one process at a time, or by any number that share it.
+
+    `file` is made where there is none, and holds the number of the process that last had it alone. `busy` words the
+    LockedError that is raised when somebody, whose name it is given, holds it for longer than `seconds`. Raises
+    RetryableError when the file cannot be written.
+    """
+    if shared and not file.exists() and not os.access(file.parent, os.W_OK):
+        yield  # in a folder that is read-only for us, and in which nobody has held it yet
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_CREAT | (os.O_RDONLY if shared else os.O_RDWR), 0o644)
+    except OSError as error:
+        raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
+    try:
+        _take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, seconds, busy)
+        if not shared:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def process(pid: str) -> str:
+    """A process as people know it: its number and, where the system tells that, its command line."""
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        return f"process {pid} ({command.strip()[:120]})"
+    return f"process {pid}"
+
+
+def _take(handle: int, kind: int, seconds: float, busy: Callable[[str], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                pid = os.pread(handle, 20, 0).decode()
+                raise LockedError(busy(process(pid) if pid else "another process")) from None
+            time.sleep(_POLL_SECONDS)
