@@ -2,7 +2,7 @@
 
 Compares the library and the command line with threads that only download, and with the plain script that
 people write first (requests, csv, COPY). Ratios matter; seconds depend on the machine. Writes
-`bench/result.json`. `--rows 1000000` measures memory against the tenth of it.
+`bench/result.json`. What a million rows need is in `etl_assets_tests/orchestration/test_memory.py`.
 """
 
 import argparse

@@ -40,7 +40,6 @@ _COPIES_OF_A_ROW_GROUP = 8
 _MOST_THREADS = 2
 _TRANSFORM_ROWS = 50_000
 _SHOWN_REASONS = 5
-_NEVER_UNFIT = ("string", "json")
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def typed_rows(source: Source, stream: Stream, records: str, reading: str) -> st
             values.insert(0, _stamped(name, column.type == "json"))
         value = f"coalesce({', '.join(values)})" if len(values) > 1 else values[0]
         in_type = partial(coltypes.typed, column=column, zone=zone, home=source.timezone, reading=reading)
-        if column.type in _NEVER_UNFIT:
+        if column.type in coltypes.NEVER_UNFIT:
             given.append(f"{in_type(value)} AS {identifier(name)}")
         else:
             text = identifier(f"={name}")  # which the check of the type needs, too
@@ -306,7 +305,7 @@ def _checks(stream: Stream, name: str, column: Column) -> list[str]:
     """WHEN branches that give the reason why a column does not fit."""
     text, value = identifier(f"={name}"), identifier(name)
     branches = []
-    if column.type not in _NEVER_UNFIT:
+    if column.type not in coltypes.NEVER_UNFIT:
         reason = literal(f"{name}: not a {column.type}: ")
         branches.append(f"WHEN {value} IS NULL AND {text} <> '' THEN {reason} || left({text}, 80)")
     if name in _needed(stream) or column.required:

@@ -8,6 +8,7 @@ or cut to make it fit.
 from etl_assets.spec import Column
 from etl_assets.sqltext import literal
 
+NEVER_UNFIT = ("string", "json")
 # What the warehouses hold alike; an epoch in the wrong unit falls outside.
 _RANGES = {
     "TIMESTAMPTZ": ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"),

@@ -184,11 +184,12 @@ class Engine:
     def _start(self, running: Running, parameters: Sequence[Any]) -> None:
         spelled, statement = running.spelled, running.statement
         options = self.options
-        if options.offline:
-            opened = offline.warehouse(self._settings, self.catalog, options.zone, spelled.tables)
-            db = running.closing.enter_context(opened)
-        else:
-            db = running.closing.enter_context(self._db.cursor())
+        opened = (
+            offline.warehouse(self._settings, self.catalog, options.zone, spelled.tables)
+            if options.offline
+            else self._db.cursor()
+        )
+        db = running.closing.enter_context(opened)
         if self.options.home:
             db.execute(f"SET search_path = {literal(self.options.home)}")
         else:

@@ -50,7 +50,9 @@ def _opened(settings: Settings, catalog: Catalog) -> Iterator[duckdb.DuckDBPyCon
 def _copied(settings: Settings, catalog: Catalog, tables: Iterable[Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database beside copies, which are gone afterwards."""
     there = Pipeline(settings).warehouse
-    loaded = {f"{source}.{stream}" for source, stream in there.select("SELECT source, stream FROM ops.loads").rows}
+    loaded = {
+        f"{source}.{stream}" for source, stream in there.select("SELECT DISTINCT source, stream FROM ops.loads").rows
+    }
     spill = settings.data_dir / "spill"
     spill.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spill) as folder:

@@ -75,7 +75,6 @@ def test_a_load_that_is_killed_is_made_right_by_a_plain_run(on_bigquery: Of, goo
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["delay", "hold"])
 @pytest.mark.parametrize("api", ["storage", "bigquery"])
