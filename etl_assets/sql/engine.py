@@ -1,4 +1,5 @@
-"""The engine: one DuckDB database in memory with a view per stream, and the running of statements in it.
+"""The engine: one DuckDB database in memory with a view per stream, made when it is first asked for, and the running of
+statements in it.
 
 Each statement gets a connection of its own in which the scans of its tables are registered; the views look
 them up by name. Nothing outside the database can be reached from a statement.
@@ -24,7 +25,7 @@ from etl_assets.sql.dataset import ApiTable, narrowing
 from etl_assets.sql.names import Spelled
 from etl_assets.sql.pushdown import Wanted
 from etl_assets.sql.statement import Limits, PageCache, Progress, Statement
-from etl_assets.sql.tables import Catalog
+from etl_assets.sql.tables import Catalog, Table
 from etl_assets.sql.translate import translated
 from etl_assets.sqltext import identifier, literal
 
@@ -133,8 +134,9 @@ class Engine:
         self._db = duckdb.connect(":memory:", config=config(settings))
         # A plain SET would not be seen by further connections to the database.
         self._db.execute(f"SET GLOBAL TimeZone = {literal(options.zone)}")
+        self._viewed: set[Table] = set()
         if not options.offline:
-            self._make_views()
+            self._db.execute(";".join(f"CREATE SCHEMA {identifier(source)}" for source in sources))
             lock(self._db)
 
     def close(self) -> None:
@@ -183,11 +185,10 @@ class Engine:
 
     def _start(self, running: Running, parameters: Sequence[Any]) -> None:
         spelled, statement = running.spelled, running.statement
-        options = self.options
         opened = (
-            offline.warehouse(self._settings, self.catalog, options.zone, spelled.tables)
-            if options.offline
-            else self._db.cursor()
+            offline.warehouse(self._settings, self.catalog, self.options.zone, spelled.tables)
+            if self.options.offline
+            else self._viewing(spelled)
         )
         db = running.closing.enter_context(opened)
         if self.options.home:
@@ -246,10 +247,12 @@ class Engine:
         if len(found) <= hints.MOST_KEYS:
             statement.keys[keys.scan] = Wanted({keys.column: frozenset(value for (value,) in found)})
 
-    def _make_views(self) -> None:
+    def _viewing(self, spelled: Spelled) -> duckdb.DuckDBPyConnection:
+        """A connection with the views that the statement may look at: those of all tables unless it names its own."""
         nobody = Statement(self.api, datetime.now(UTC), dry=True)
-        script = [f"CREATE SCHEMA {identifier(source)}" for source in self._sources]
-        for table in self.catalog:
+        script = []
+        wanted = spelled.tables if spelled.reads_only(self.catalog) else list(self.catalog)
+        for table in [table for table in wanted if table not in self._viewed]:
             self._db.register(table.scan_name, ApiTable(table, table.scan_name, nobody, self._typing))
             name = f"{identifier(table.source.source)}.{identifier(table.stream.name)}"
             script.append(f"CREATE VIEW {name} AS {table.view}")
@@ -260,6 +263,8 @@ class Engine:
                 text = " ".join(filter(None, [described.get(column, ""), asked]))
                 script.append(f"COMMENT ON COLUMN {name}.{identifier(column)} IS {literal(text)}")
         self._db.execute(";\n".join(script))
+        self._viewed.update(wanted)
+        return self._db.cursor()
 
 
 def _plan(db: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> Any:

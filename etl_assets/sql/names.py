@@ -35,6 +35,17 @@ class Spelled:
     spelling: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
+    def reads_only(self, catalog: Catalog) -> bool:
+        """Whether all that the statement reads is surely tables of the catalog: `tables` has them all."""
+        if not isinstance(self.tree, exp.Query):
+            return False
+        defined = {cte.alias.lower() for cte in self.tree.find_all(exp.CTE)}
+        return all(
+            isinstance(table.this, exp.Identifier)
+            and (catalog.named(table.name, table.db or None) or table.name.lower() in defined)
+            for table in self.tree.find_all(exp.Table)
+        )
+
     def names(self, table: Table) -> bool:
         """Whether the statement surely names the table."""
         if self.tree is None:

@@ -261,9 +261,11 @@ def test_ctrl_c_is_what_it_is_everywhere(connection: Connection) -> None:
 
 
 def test_the_schema_can_be_asked(connection: Connection) -> None:
+    connection.execute("SELECT name FROM queues").fetchall()  # which makes the view of this table, and no other
     tables = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'desk'")
     assert {row[0] for row in tables} == {"queues", "statuses", "members", "tickets", "ticket_lines", "notes"}
-    columns = connection.execute("DESCRIBE tickets").fetchall()
+    with sql.connect() as another:
+        columns = another.execute("DESCRIBE desk.tickets").fetchall()
     assert ("id", "BIGINT") in [row[:2] for row in columns]
     ((comment,),) = connection.execute(
         "SELECT comment FROM duckdb_columns() WHERE table_name = 'tickets' AND column_name = 'queue_id' "
