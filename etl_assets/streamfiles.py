@@ -1,6 +1,6 @@
 """The stream files: how one is read into a `Source`.
 
-What to put here: finding and reading. What to keep out: what a stream may declare (spec.py).
+What to put here: finding and reading. What to keep out: what a stream may declare (spec/).
 """
 
 from pathlib import Path
