@@ -5,7 +5,6 @@ What belongs here: how declarations become YAML that the model accepts. What Qea
 """
 
 import functools
-import os
 import re
 import tempfile
 import uuid
@@ -21,6 +20,7 @@ from etl_assets import answers
 from etl_assets.errors import FinalError, StreamFileError
 from etl_assets.extract import Api
 from etl_assets.messages import Request
+from etl_assets.outfile import replacing
 from etl_assets.spec import TokenAuth, snake
 from etl_assets.streamfiles import packaged_files, read_source
 
@@ -106,16 +106,8 @@ def check_text(text: str) -> None:
 
 def write_text(text: str, file: Path) -> None:
     """Put the text in the file's place in one step. Raises FinalError when it cannot be written."""
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(unfinished, file)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise FinalError(f"{file}: cannot be written: {error.strerror or error}") from None
+    with replacing(file) as unfinished:
+        unfinished.write_text(text, "utf-8")
 
 
 @functools.cache

@@ -1,16 +1,20 @@
 """`etl-assets sql` and `etl-assets explain`."""
 
 import csv
+import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
+
+from etl_assets.errors import EtlError
+from etl_assets.outfile import replacing
 
 _ROWS = 1_000
 _WIDEST = 60
@@ -84,7 +88,7 @@ def _connected(connection: dict[str, Any], work: Callable[[Any], None]) -> None:
             finally:
                 for _, message in cursor.messages:
                     click.echo(f"warning: {message}", err=True)
-    except dbapi.Error as error:
+    except (dbapi.Error, EtlError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -107,41 +111,53 @@ class _Progress:
 
 
 def _write(cursor: Any, form: str, out: Path | None) -> None:
-    if form == "parquet":
-        _write_parquet(cursor, out)
+    write = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet, "table": _write_table}[form]
+    if out is None:
+        write(cursor, sys.stdout)
         return
-    names = [column[0] for column in cursor.description or ()]
-    target = out.open("w", encoding="utf-8", newline="") if out else sys.stdout
-    try:
-        if form == "csv":
-            writer = csv.writer(target)
-            writer.writerow(names)
-            writer.writerows([_cell(value) for value in row] for row in _rows(cursor))
-        elif form == "json":
-            for row in _rows(cursor):
-                target.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=_cell) + "\n")
-        else:
-            _write_table(names, cursor, target)
-    finally:
-        if out:
-            target.close()
+    with (
+        replacing(out) as file,
+        file.open("wb") if form == "parquet" else file.open("w", encoding="utf-8", newline="") as target,
+    ):
+        write(cursor, target)
 
 
-def _write_table(names: list[str], cursor: Any, target: Any) -> None:
+def _write_csv(cursor: Any, target: Any) -> None:
+    writer = csv.writer(target)
+    writer.writerow(_names(cursor))
+    writer.writerows([_cell(value) for value in row] for row in _rows(cursor))
+
+
+def _write_json(cursor: Any, target: Any) -> None:
+    """A line per row; of equal names the second and further ones are numbered."""
+    names: list[str] = []
+    for name in _names(cursor):
+        free = (f"{name}_{number}" for number in itertools.count(1))
+        names.append(next(one for one in itertools.chain([name], free) if one not in names))
+    for row in _rows(cursor):
+        values = (str(value) if isinstance(value, float) and not math.isfinite(value) else value for value in row)
+        line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=_cell)
+        target.write(f"{line}\n")
+
+
+def _write_table(cursor: Any, target: Any) -> None:
     from tabulate import tabulate
 
-    rows = [[_short(value) for value in row] for row in _rows(cursor)]
+    names, rows = _names(cursor), [[_short(value) for value in row] for row in _rows(cursor)]
     target.write(tabulate(rows, names, disable_numparse=True) + f"\n({len(rows)} row{'' if len(rows) == 1 else 's'})\n")
 
 
-def _write_parquet(cursor: Any, out: Path | None) -> None:
+def _write_parquet(cursor: Any, target: Any) -> None:
     import pyarrow.parquet
 
-    assert out is not None
     reader = cursor.fetch_record_batch()
-    with pyarrow.parquet.ParquetWriter(out, reader.schema, compression="zstd") as writer:
+    with pyarrow.parquet.ParquetWriter(target, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
+
+
+def _names(cursor: Any) -> list[str]:
+    return [column[0] for column in cursor.description or ()]
 
 
 def _rows(cursor: Any) -> Iterator[tuple[Any, ...]]:
@@ -151,9 +167,16 @@ def _rows(cursor: Any) -> Iterator[tuple[Any, ...]]:
 
 def _cell(value: Any) -> Any:
     """A value as text that reads back; NULL is empty in CSV."""
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
-    return str(value) if isinstance(value, date | Decimal) else value
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case datetime():
+            return value.isoformat(sep=" ")
+        case bytes():
+            return value.hex()
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=_cell)
+    return str(value)
 
 
 def _short(value: Any) -> str:

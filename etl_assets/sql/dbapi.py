@@ -198,6 +198,7 @@ class Cursor:
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The next row, None behind the last."""
+        self._refuse_closed()
         if self._arrow is not None:
             return next(self._arrow, None)
         row: tuple[Any, ...] | None = self._reading(lambda db: db.fetchone())
@@ -207,6 +208,7 @@ class Cursor:
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
         """The next rows, none behind the last."""
+        self._refuse_closed()
         wanted = self.arraysize if size is None else size
         if self._arrow is not None:
             return [row for _, row in zip(range(wanted), self._arrow, strict=False)]
@@ -217,6 +219,7 @@ class Cursor:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows still to come."""
+        self._refuse_closed()
         if self._arrow is not None:
             return list(self._arrow)
         rows: list[tuple[Any, ...]] = self._reading(lambda db: db.fetchall())
@@ -225,6 +228,7 @@ class Cursor:
 
     def fetch_record_batch(self, rows: int = _ARROW_ROWS) -> pa.RecordBatchReader:
         """All rows still to come, as Arrow batches of about that many rows."""
+        self._refuse_closed()
         if self._running is None:
             raise ProgrammingError("no statement was executed")
         return self._running.arrow(rows)
@@ -264,8 +268,7 @@ class Cursor:
         self.close()
 
     def _start(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any], *, dry: bool) -> None:
-        if self.closed:
-            raise InterfaceError("the cursor is closed")
+        self._refuse_closed()
         self._drop()
         self.plan, self.description, self.rowcount, self._told = None, None, -1, 0
         if isinstance(parameters, Mapping):
@@ -281,6 +284,10 @@ class Cursor:
                 self.messages = statement.messages
                 self.plan = Plan.of(statement, self._engine.options.zone)
         self._warn()
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise InterfaceError("the cursor is closed")
 
     def _show(self, plan: Plan) -> None:
         self.description = [("plan", "VARCHAR", None, None, None, None, None)]

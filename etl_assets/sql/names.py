@@ -5,7 +5,7 @@ token by token, so that nothing else about the statement is.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlglot
@@ -79,9 +79,8 @@ def spelled(sql: str, catalog: Catalog, home: str | None) -> Spelled:
         return Spelled(sql, list(catalog), home)
     words = {squashed(token.text) for token in tokens if token.token_type in _NAMES or token.text.isidentifier()}
     tables = [table for table in catalog if squashed(table.stream.name) in words]
-    names = {squashed(column): column for table in tables for column in table.types}
-    names |= {squashed(table.stream.name): table.stream.name for table in tables}
     written = _tree(sql)
+    names = _own_spellings(_read(written, tables, home))
     text, parameters = _rewritten(sql, tokens, names, _own_names(written, tokens, names))
     tree = written if text == sql else _tree(text)
     _refuse_ambiguous(tree, catalog, home)
@@ -90,7 +89,31 @@ def spelled(sql: str, catalog: Catalog, home: str | None) -> Spelled:
 
 def restored(name: str, spelling: Mapping[str, str]) -> str:
     """A column of the result in the statement's spelling."""
-    return spelling.get(squashed(name), name)
+    return spelling.get(name.lower()) or spelling.get(squashed(name), name)
+
+
+def _read(tree: exp.Expr | None, tables: Sequence[Table], home: str | None) -> list[Table]:
+    """Those of the tables that the statement reads; all of them where that cannot be told."""
+    if tree is None:
+        return list(tables)
+    read = {(squashed(one.name), squashed(one.db or home or "")) for one in tree.find_all(exp.Table)}
+    return [
+        table
+        for table in tables
+        if {(squashed(table.stream.name), squashed(table.source.source)), (squashed(table.stream.name), "")} & read
+    ]
+
+
+def _own_spellings(tables: Iterable[Table]) -> dict[str, str]:
+    """The names of the tables and their columns by what may be written for them, in lower case.
+
+    A name stands for itself before it is a spelling of another, and what several names could mean is left alone.
+    """
+    own = {name for table in tables for name in (table.stream.name, *table.types)}
+    meant: dict[str, set[str]] = {}
+    for name in own:
+        meant.setdefault(squashed(name), set()).add(name)
+    return {short: names.pop() for short, names in meant.items() if len(names) == 1} | {name: name for name in own}
 
 
 def _tree(sql: str) -> exp.Expr | None:
@@ -127,7 +150,7 @@ def _rewritten(sql: str, tokens: Sequence[Token], names: Mapping[str, str], own:
             parameters += 1
             new = f"$p{parameters}"
         elif token.token_type in _NAMES and not (after and after.token_type == TokenType.L_PAREN):
-            name = names.get(squashed(token.text))
+            name = names.get(token.text.lower()) or names.get(squashed(token.text))
             if name and name != token.text.lower() and token.text.lower() not in own:
                 new = f'"{name}"' if token.token_type == TokenType.IDENTIFIER else name
         if new is not None:
@@ -152,7 +175,8 @@ def _spelling(tree: exp.Expr | None) -> dict[str, str]:
     select = tree.find(exp.Select) if tree is not None else None
     if select is None:
         return {}
-    return {squashed(one.output_name): one.output_name for one in select.expressions if one.output_name}
+    named = [one.output_name for one in select.expressions if one.output_name]
+    return {squashed(name): name for name in named} | {name.lower(): name for name in named}
 
 
 def _bracketed(tokens: Sequence[Token], names: Mapping[str, str]) -> list[str]:

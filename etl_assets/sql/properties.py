@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from etl_assets.errors import SettingError
+from etl_assets.errors import EtlError
 from etl_assets.settings import Environment, Settings
 from etl_assets.spec import Source
 from etl_assets.sql.engine import Options
@@ -46,7 +46,7 @@ class Properties:
 def read(text: str, given: Mapping[str, object], env: Environment, source: str | None = None) -> Properties:
     """The properties of a connection string and keywords, over an environment. `source` is the module's.
 
-    Raises InterfaceError naming a property that is wrong.
+    Raises InterfaceError naming a property, a setting or a stream file that is wrong.
     """
     pairs = [*_pairs(text), *((name, _text(value)) for name, value in given.items() if value is not None)]
     named = {_plain(name): value for name, value in pairs}
@@ -59,7 +59,7 @@ def read(text: str, given: Mapping[str, object], env: Environment, source: str |
         if "Parallel" in own:
             env |= {f"{name.upper()}_PARALLEL": own["Parallel"] for name in sources}
         settings = Settings.read(env)
-    except SettingError as error:
+    except EtlError as error:
         raise InterfaceError(str(error)) from None
     return Properties(sources, settings, env, _options(own, home, sources))
 

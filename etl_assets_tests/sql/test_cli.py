@@ -57,6 +57,36 @@ def test_a_file_is_written_in_place_of_the_output(desk: Desk, tmp_path: Path) ->
     assert (done.output, out.read_text("utf-8").split()) == ("", ["id", "1", "2", "3", "4"])
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_a_statement_that_fails_leaves_the_file_as_it_was(desk: Desk, tmp_path: Path, form: str) -> None:
+    out = tmp_path / "some.file"
+    out.write_text("of yesterday")
+    before = set(tmp_path.iterdir())
+    desk.failing = lambda path, number: (403, {"error": "no"}) if number == 3 else None
+    done = run("sql", "SELECT id FROM tickets", "--format", form, "--out", str(out))
+    assert (done.exit_code, out.read_text("utf-8")) == (1, "of yesterday")
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "data"}
+
+
+def test_values_of_every_type_are_written(desk: Desk) -> None:
+    statement = """SELECT INTERVAL 90 MINUTE AS i, TIME '09:00' AS t, 'ab'::BLOB AS b, 'nan'::DOUBLE AS f, [1, 2] AS l,
+                   DATE '2026-01-05' AS d, {'k': DATE '2026-01-05'} AS s, 1.50::DECIMAL(9, 2) AS n, NULL AS e"""
+    (line,) = run("sql", statement, "--format", "json").output.splitlines()
+    assert json.loads(line) == {
+        "i": "1:30:00", "t": "09:00:00", "b": "6162", "f": "nan", "l": [1, 2],
+        "d": "2026-01-05", "s": {"k": "2026-01-05"}, "n": "1.50", "e": None,
+    }  # fmt: skip
+    (row,) = csv.DictReader(run("sql", statement, "--format", "csv").output.splitlines())
+    assert list(row.values()) == [
+        "1:30:00", "09:00:00", "6162", "nan", "[1, 2]", "2026-01-05", '{"k": "2026-01-05"}', "1.50", "",
+    ]  # fmt: skip
+
+
+def test_json_keeps_columns_of_equal_name_apart(desk: Desk) -> None:
+    done = run("sql", "SELECT q.Id, s.Id FROM Queues q, Statuses s WHERE q.id = 1 AND s.id = 2", "--format", "json")
+    assert json.loads(done.output) == {"Id": 1, "Id_1": 2}
+
+
 def test_parquet_needs_a_file(desk: Desk) -> None:
     done = run("sql", "SELECT 1", "--format", "parquet")
     assert done.exit_code == 2
@@ -88,6 +118,7 @@ def test_explain_shows_the_plan_without_a_request(desk: Desk) -> None:
         (["DROP VIEW tickets"], "DROP is refused"),
         (["SELECT title FROM tickets", "--max-requests", "1"], "max_requests"),
         (["SELECT title FROM tickets", "--connect", "Nothing=1"], "unknown property"),
+        (["SELECT 1", "--out", "nowhere/x.csv"], "nowhere/x.csv: cannot be written: No such file or directory"),
     ],
 )
 def test_what_is_wrong_is_one_message_and_exit_1(desk: Desk, arguments: list[str], text: str) -> None:
@@ -95,6 +126,14 @@ def test_what_is_wrong_is_one_message_and_exit_1(desk: Desk, arguments: list[str
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")
     assert text in done.output
+
+
+def test_a_stream_file_that_is_wrong_is_one_message(desk: Desk) -> None:
+    Path("sources/desk.yaml").write_text("source: desk")
+    done = run("sql", "SELECT 1")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert "desk.yaml" in done.output
 
 
 def test_a_value_that_does_not_fit_is_a_warning(desk: Desk) -> None:

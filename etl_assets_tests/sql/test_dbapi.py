@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -223,6 +224,20 @@ def test_a_closed_connection_says_so(desk: Desk) -> None:
             use()
 
 
+def test_a_closed_cursor_has_no_rows_to_give_and_says_so(connection: Connection) -> None:
+    cursor = connection.execute("SELECT id FROM queues")
+    cursor.close()
+    for use in (
+        cursor.fetchone,
+        cursor.fetchmany,
+        cursor.fetchall,
+        cursor.fetch_arrow_table,
+        lambda: next(iter(cursor)),
+    ):
+        with pytest.raises(sql.InterfaceError, match="the cursor is closed"):
+            use()
+
+
 def test_a_statement_in_another_thread_can_be_cancelled(desk: Desk, connection: Connection) -> None:
     cursor = connection.cursor()
     cursor.progress = lambda scan: cursor.cancel() if scan.rows_fetched >= 20 else None
@@ -277,3 +292,45 @@ def test_the_schema_can_be_asked(connection: Connection) -> None:
 def test_a_source_in_a_file_of_ones_own_is_queryable_at_once(desk: Desk) -> None:
     with sql.connect() as connection:
         assert connection.execute("SELECT name FROM desk.Queues WHERE ID = 2").fetchall() == [("Queue 2",)]
+
+
+TWIN = """
+source: twin
+title: Twin
+base_url: "{url}"
+timezone: Asia/Tokyo
+settings: {{DESK_KEY: {{secret: true, help: none}}}}
+auth: {{type: header, name: X-Desk-Key, value: "{{DESK_KEY}}"}}
+streams:
+  - name: crates
+    path: /queues
+    key: [_id]
+    columns:
+      id: {{type: integer, name: _id}}
+      name: {{type: string, name: user_id}}
+      team: {{type: string, name: userid}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "columns", "rows"),
+    [
+        (
+            "SELECT d.id, t._id, t.userid FROM desk.queues d JOIN twin.crates t ON t._id = d.id WHERE d.ID = 2",
+            ["id", "_id", "userid"],
+            [(2, 2, "Süd")],
+        ),
+        ('SELECT userid, "user_id" FROM twin.Crates WHERE _ID = 2', ["userid", "user_id"], [("Süd", "Queue 2")]),
+        ("SELECT id FROM desk.queues q WHERE EXISTS (SELECT 1 FROM twin.crates WHERE _id = 99)", ["id"], []),
+        ("SELECT id FROM desk.queues WHERE name = 'crates'", ["id"], []),
+        ("SELECT _Id AS queues FROM twin.crates WHERE _id = 3", ["queues"], [(3,)]),
+        ("SELECT QueueID FROM desk.tickets CROSS JOIN twin.crates WHERE id = 1 AND _id = 1", ["QueueID"], [(2,)]),
+    ],
+)
+def test_a_name_is_first_of_all_itself(desk: Desk, statement: str, columns: list[str], rows: list[Any]) -> None:
+    """What is spelled alike (`id` and `_id`) is never taken for the other, in whatever tables the statement names."""
+    url = os.environ["DESK_BASE_URL"]
+    Path("sources/twin.yaml").write_text(TWIN.format(url=url), "utf-8")
+    with sql.connect() as connection:
+        cursor = connection.execute(statement)
+        assert ([column[0] for column in cursor.description or ()], cursor.fetchall()) == (columns, rows)
