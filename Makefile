@@ -11,8 +11,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo test check format dev bench benchsql long bigquery chaos ui clean
 
 # make demo WAREHOUSE=bigquery: the same on emulators of BigQuery and Cloud Storage, which the tests bring along.
+# Simulated rows go nowhere else: neither `demo` nor `dev` reads .env, and Dagster reads it where it is started.
 demo: $(if $(filter bigquery,$(WAREHOUSE)),.venv/.test,.venv/.base) $(DAGSTER_HOME)/dagster.yaml
-	@ETL_SOURCES_DIR= etl-assets sandbox $(if $(filter bigquery,$(WAREHOUSE)),--google) -- python -m etl_assets.defs.demo
+	@ETL_ENV_FILE=/dev/null ETL_SOURCES_DIR= etl-assets sandbox $(if $(filter bigquery,$(WAREHOUSE)),--google) -- python -m etl_assets.defs.demo
 
 test: .venv/.test
 	@python -m pytest -n auto --dist worksteal
@@ -29,7 +30,8 @@ format: .venv/.test
 	ruff check --fix .
 
 dev: .venv/.base $(DAGSTER_HOME)/dagster.yaml
-	@etl-assets sandbox --days 30 -- dagster dev -h 127.0.0.1 -p 3000
+	@cd "$(DATA)" && ETL_DATA_DIR="$(DATA)" ETL_SOURCES_DIR="$(abspath $(ETL_SOURCES_DIR))" \
+	etl-assets sandbox --days 30 -- dagster dev -w "$(CURDIR)/workspace.yaml" -h 127.0.0.1 -p 3000
 
 bench: .venv/.base
 	@python bench/bench.py
@@ -57,7 +59,7 @@ clean:
 	rm -rf .venv data bench/*result.json
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv .venv
 
 .venv/.base: requirements.lock pyproject.toml | .venv/bin/python

@@ -9,16 +9,18 @@ import click
 
 from etl_assets import commands, redact
 from etl_assets.errors import EtlError, SettingError
+from etl_assets.export import load_exports
 from etl_assets.extract import check_access
 from etl_assets.pipeline import Pipeline
 from etl_assets.push.files import load_targets
 from etl_assets.push.queue import queue
 from etl_assets.push.send import try_target
 from etl_assets.schema import push_schema_text, schema_text
-from etl_assets.settings import Settings
+from etl_assets.settings import AlertSettings, Settings
 from etl_assets.spec import Source
 from etl_assets.sql.cli import explain, sql
 from etl_assets.trocco.cli import trocco
+from etl_assets.trocco.spec import load_jobs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +39,7 @@ main.add_command(explain)
 @main.command()
 @click.argument("source", required=False)
 def check(source: str | None) -> None:
-    """Validate stream and push files, settings and credentials, with one cheap call per source.
+    """Validate all declarations, settings and credentials, with one cheap call per source.
 
     Without SOURCE, all sources. The name of a push target checks that. With BigQuery also bucket and project, and what
     looking at the tables would bill.
@@ -47,6 +49,9 @@ def check(source: str | None) -> None:
     try:
         pipeline = Pipeline.from_environment()
         targets = load_targets(pipeline.settings.sources_dir)
+        load_exports(pipeline.settings.sources_dir)
+        load_jobs(pipeline.settings.sources_dir)
+        AlertSettings.read()
         if source in targets and source not in pipeline.sources:
             click.echo(f"{source}: {len(targets[source].pushes)} pushes declared")
             sys.exit(0 if _ready(lambda: try_target(targets[source], pipeline.settings)) else 1)
@@ -169,10 +174,10 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--port", default=0, show_default=True, help="First port; 0 takes free ones.")
-@click.option("--seed", default=1, show_default=True, help="Same seed and scale, same data.")
-@click.option("--days", default=3, show_default=True, help="Days of data, from 2026-01-05 on.")
-@click.option("--scale", default=1.0, show_default=True, help="Size of the data.")
+@click.option("--port", type=click.IntRange(0, 65_500), default=0, show_default=True, help="First port; 0: free ones.")
+@click.option("--seed", default=1, show_default=True, help="Same seed, days and scale: same data.")
+@click.option("--days", type=click.IntRange(1), default=3, show_default=True, help="Days of data, from 2026-01-05 on.")
+@click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of it.")
 @click.option("--google", is_flag=True, help="Emulators of BigQuery and Cloud Storage as well (test dependencies).")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def sandbox(port: int, seed: int, days: int, scale: float, google: bool, command: tuple[str, ...]) -> None:

@@ -13,11 +13,11 @@ _POLL_SECONDS = 0.02
 
 
 @contextlib.contextmanager
-def held(file: Path, seconds: float, busy: Callable[[str], str], *, shared: bool = False) -> Iterator[None]:
+def held(file: Path, until: float, busy: Callable[[str], str], *, shared: bool = False) -> Iterator[None]:
     """Held by one thread of one process at a time, or by any number that share it.
 
     `file` is made where there is none, and holds the number of the process that last had it alone. `busy` words the
-    LockedError that is raised when somebody, whose name it is given, holds it for longer than `seconds`. Raises
+    LockedError that is raised when somebody, whose name it is given, still holds it at `until` (monotonic time). Raises
     RetryableError when the file cannot be written.
     """
     if shared and not file.exists() and not os.access(file.parent, os.W_OK):
@@ -29,7 +29,7 @@ def held(file: Path, seconds: float, busy: Callable[[str], str], *, shared: bool
     except OSError as error:
         raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
     try:
-        _take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, seconds, busy)
+        _take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, until, busy)
         if not shared:
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
@@ -46,14 +46,13 @@ def process(pid: str) -> str:
     return f"process {pid}"
 
 
-def _take(handle: int, kind: int, seconds: float, busy: Callable[[str], str]) -> None:
-    deadline = time.monotonic() + seconds
+def _take(handle: int, kind: int, until: float, busy: Callable[[str], str]) -> None:
     while True:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > until:
                 pid = os.pread(handle, 20, 0).decode()
                 raise LockedError(busy(process(pid) if pid else "another process")) from None
             time.sleep(_POLL_SECONDS)

@@ -1,7 +1,8 @@
 """Everything that comes from the environment, read in one place.
 
-Variables of the process win over those of a `.env` file in the working directory; an empty variable
-counts as unset. Each setting is listed with a comment in `.env.example`.
+Variables of the process win over those of a file, `.env` in the working directory unless ETL_ENV_FILE names another;
+an empty variable counts as unset. Each setting is listed with a comment in `.env.example`. The commands of Dagster put
+`.env` into the environment of the process themselves, over what is there.
 """
 
 import ipaddress
@@ -22,8 +23,8 @@ Environment = Mapping[str, str]
 
 
 def environment() -> Environment:
-    """The variables of `.env` and of the process, without the empty ones."""
-    both = (dotenv_values(Path.cwd() / ".env"), os.environ)
+    """The variables of the file and of the process, without the empty ones."""
+    both = (dotenv_values(Path(os.environ.get("ETL_ENV_FILE") or ".env")), os.environ)
     return {name: value for variables in both for name, value in variables.items() if value}
 
 

@@ -94,7 +94,9 @@ class TokenStore:
     def lock(self) -> Iterator[None]:
         """Held by one thread of one process at a time. Raises LockedError when it stays taken."""
         lock = self._file.with_suffix(".lock")
-        with held(lock, _LOCK_SECONDS, lambda holder: f"another run is still obtaining a token: {holder}"):
+        with held(
+            lock, time.monotonic() + _LOCK_SECONDS, lambda holder: f"another run is still obtaining a token: {holder}"
+        ):
             yield
 
 

@@ -147,6 +147,22 @@ def test_a_wrong_stream_file_is_named_with_stream_and_key(shop: Path) -> None:
     assert "stream 'customers', key pth: unknown key" in result.output
 
 
+@pytest.mark.parametrize(("folder", "kind"), [("export", "exports"), ("trocco", "jobs"), ("push", "pushes")])
+def test_a_wrong_declaration_of_another_kind_is_named(sandbox: Sandbox, shop: Path, folder: str, kind: str) -> None:
+    (shop.parent / folder).mkdir()
+    (shop.parent / folder / "bad.yaml").write_text(f"{kind}: [{{name: x, nonsense: 1}}]", "utf-8")
+    result = run("check", "tmetric")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {shop.parent / folder / 'bad.yaml'}")
+    assert "nonsense" in result.output
+
+
+@pytest.mark.parametrize("option", ["--port=99999", "--days=0", "--scale=0"])
+def test_a_sandbox_that_cannot_be_is_refused(option: str) -> None:
+    result = run("sandbox", option, "--", "true")
+    assert (result.exit_code, "Invalid value for" in result.output) == (2, True)
+
+
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETL_RETRY_BASE_SECONDS", "soon")
     result = run("check")

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from etl_assets.errors import LockedError, RetryableError
 from etl_assets.locks import held
 
+NOW, LATER = 0.0, float("inf")
 HOLDER = """
 import pathlib, sys
 from etl_assets.locks import held
@@ -27,13 +29,13 @@ def test_a_lock_is_held_once_at_a_time_and_waited_for(tmp_path: Path) -> None:
     got = threading.Event()
 
     def wait() -> None:
-        with held(file, 10, busy):
+        with held(file, LATER, busy):
             got.set()
 
-    with held(file, 10, busy):
+    with held(file, LATER, busy):
         waiting = threading.Thread(target=wait)
         waiting.start()
-        with pytest.raises(LockedError), held(file, 0.1, busy):
+        with pytest.raises(LockedError), held(file, time.monotonic() + 0.1, busy):
             pass
         assert not got.is_set()
     assert got.wait(10)
@@ -46,30 +48,33 @@ def test_the_holder_is_named_and_frees_the_lock_by_its_death(tmp_path: Path, sha
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(file)], stdout=subprocess.PIPE, stdin=-1) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(LockedError) as caught, held(file, 0, busy, shared=shared):
+        with pytest.raises(LockedError) as caught, held(file, NOW, busy, shared=shared):
             pass
         assert str(caught.value).startswith(f"held by process {holder.pid} ({sys.executable} -c")
         holder.kill()
-    with held(file, 0, busy, shared=shared):
+    with held(file, NOW, busy, shared=shared):
         pass
 
 
 def test_those_who_share_a_lock_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    sharing = held(file, 0, busy, shared=True)
-    with sharing, held(file, 0, busy, shared=True), pytest.raises(LockedError, match="another process"):
-        held(file, 0, busy).__enter__()
-    with held(file, 0, busy):
+    sharing = held(file, NOW, busy, shared=True)
+    with sharing, held(file, NOW, busy, shared=True), pytest.raises(LockedError, match="another process"):
+        held(file, NOW, busy).__enter__()
+    with held(file, NOW, busy):
         pass
 
 
 def test_a_folder_that_is_read_only_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root, whom the tests may run as, may write anywhere
-    with held(tmp_path / "lock", 0, busy, shared=True):
+    with held(tmp_path / "lock", NOW, busy, shared=True):
         assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RetryableError, match="file/lock: cannot be written"), held(tmp_path / "file" / "lock", 0, busy):
+    with (
+        pytest.raises(RetryableError, match="file/lock: cannot be written"),
+        held(tmp_path / "file" / "lock", NOW, busy),
+    ):
         pass

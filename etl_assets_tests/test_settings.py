@@ -79,6 +79,16 @@ def test_the_env_file_is_looked_for_in_the_working_directory_only(
     assert "ACME_TOKEN" not in environment()
 
 
+@pytest.mark.parametrize(("file", "token"), [("other.env", "other"), ("/dev/null", None), ("", "usual")])
+def test_another_env_file_can_be_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file: str, token: str | None
+) -> None:
+    (folder / ".env").write_text("ACME_TOKEN=usual\n")
+    (folder / "other.env").write_text("ACME_TOKEN=other\n")
+    monkeypatch.setenv("ETL_ENV_FILE", file)
+    assert environment().get("ACME_TOKEN") == token
+
+
 def test_settings_come_from_the_environment_when_none_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("ETL_DATA_DIR=/file\nETL_RETRY_BASE_SECONDS=0.5\n")
     monkeypatch.setenv("ETL_DATA_DIR", "/process")

@@ -336,6 +336,18 @@ def test_nobody_opens_the_file_between_two_steps_of_a_run_that_writes(tmp_path: 
     assert f"still locked by process {os.getpid()} (" in str(caught.value)
 
 
+def test_a_load_waits_for_a_reader_in_its_own_process(tmp_path: Path) -> None:
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    bench.loaded([row(1)])
+    hurried = DuckDbWarehouse(bench.warehouse.path, 0, MEMORY_MB)
+    rows = hurried.select("SELECT id FROM demo.things").rows
+    with pytest.raises(LockedError, match=rf"still locked by this process \({os.getpid()}\)"), hurried.writer():
+        pass
+    assert list(rows) == [(1,)]
+    with hurried.writer():
+        pass
+
+
 def test_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
     bench = Bench.of(tmp_path, SNAPSHOT)
     bench.loaded([row(1)])

@@ -63,7 +63,11 @@ def push(pipeline: Pipeline, target: Target, declared: Push, run_id: str) -> Pus
     lock = file.with_name(f"{target.name}.{declared.name}.lock")
     patience = pipeline.settings.timeouts.total
     with (
-        held(lock, patience, lambda who: f"another run of this push is still going on after {patience:.0f} s: {who}"),
+        held(
+            lock,
+            started + patience,
+            lambda who: f"another run of this push is still going on after {patience:.0f} s: {who}",
+        ),
         closing(Ledger(file, target.name, declared.name, run_id)) as ledger,
     ):
         try:

@@ -205,10 +205,11 @@ class DuckDbWarehouse:
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
         """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
         started = time.monotonic()
-        with self._opening(shared=False):
+        until = started + self.lock_seconds
+        with self._opening(until, shared=False):
             if not self.path.exists():
                 self._create()
-            with contextlib.closing(self._open(read_only=False)) as db:
+            with contextlib.closing(self._open(until, read_only=False)) as db:
                 yield db, time.monotonic() - started
 
     @contextlib.contextmanager
@@ -216,8 +217,9 @@ class DuckDbWarehouse:
         """A connection for reading. Raises FinalError when there is no warehouse yet."""
         if not self.path.exists():
             raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
-        with self._opening(shared=True):
-            db = self._open(read_only=True)
+        until = time.monotonic() + self.lock_seconds
+        with self._opening(until, shared=True):
+            db = self._open(until, read_only=True)
         with contextlib.closing(db):
             yield db
 
@@ -253,22 +255,23 @@ class DuckDbWarehouse:
                 raise
             return db
 
-        with self._opening(shared=True):
-            db = self._when_free(attached)
+        until = time.monotonic() + self.lock_seconds
+        with self._opening(until, shared=True):
+            db = self._when_free(until, attached)
         with contextlib.closing(db):
             yield db
 
-    def _opening(self, *, shared: bool) -> contextlib.AbstractContextManager[None]:
+    def _opening(self, until: float, *, shared: bool) -> contextlib.AbstractContextManager[None]:
         """Keeps others from writing while the file is opened; whoever writes holds it to the end.
 
         DuckDB reads the file's header before it takes its own lock, and never again: what another process commits
         in between would be lost, or be read as garbage.
         """
         lock = self.path.with_name(f".{self.path.name}.lock")
-        return held(lock, self.lock_seconds, self._still_locked, shared=shared)
+        return held(lock, until, self._still_locked, shared=shared)
 
-    def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        return self._when_free(lambda: duckdb.connect(str(self.path), read_only=read_only, config=self._config))
+    def _open(self, until: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        return self._when_free(until, lambda: duckdb.connect(str(self.path), read_only=read_only, config=self._config))
 
     @property
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
@@ -279,25 +282,26 @@ class DuckDbWarehouse:
             "autoinstall_known_extensions": False,
         }
 
-    def _when_free(self, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+    def _when_free(self, until: float, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
         """What `open_file` opens once nobody else holds the file, be it another program with DuckDB."""
-        deadline = time.monotonic() + self.lock_seconds
         while True:
             before = self.path.stat()
             try:
                 db = open_file()
+                if not _changed(before, self.path.stat()):
+                    db.execute("SET TimeZone = 'UTC'")
+                    return db
+                db.close()
+                holder = "a program that does not know of our lock"
+            except duckdb.ConnectionException:  # read by another connection here; a writer needs settings of its own
+                holder = f"this process ({os.getpid()})"
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise RetryableError(f"{self.path}: cannot be opened: {error}") from None
-                if time.monotonic() > deadline:
-                    raise LockedError(self._still_locked(_holder(str(error)))) from None
-                time.sleep(random.uniform(0.02, 0.2))
-                continue
-            if _changed(before, self.path.stat()):  # by a program that does not know of `_opening`
-                db.close()
-                continue
-            db.execute("SET TimeZone = 'UTC'")
-            return db
+                holder = _holder(str(error))
+            if time.monotonic() > until:
+                raise LockedError(self._still_locked(holder))
+            time.sleep(random.uniform(0.02, 0.2))
 
     def _still_locked(self, holder: str) -> str:
         return (
