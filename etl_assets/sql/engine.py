@@ -217,21 +217,23 @@ class Engine:
         operators = [node.get("name", "") for node in _nodes(plan)]
         statement.filters = tuple(_filters(plan))
         statement.limited = bool(_LIMITS & set(operators))
-        statement.caching = bool(self.options.cache_seconds) or _repeats(operators)
+        every, scans = frozenset(table.name for table in self.catalog), operators.count("PYTHON_ARROW_SCAN")
+        statement.kept = kept = every if self.options.cache_seconds else hints.read_twice(spelled, scans)
         if not self.options.hints:
             return spelled.sql
-        if set(operators) <= _CHAIN and operators.count("PYTHON_ARROW_SCAN") == 1 and "TOP_N" in operators:
+        if set(operators) <= _CHAIN and scans == 1 and "TOP_N" in operators:
             statement.sort = _or_none(lambda: hints.sorted_by(spelled, self.catalog, parameters))
         joined = _or_none(lambda: hints.joined(spelled, self.catalog))
         if joined is None or not joined.keys:
             return spelled.sql
-        statement.caching = True
         for scan, table in joined.copies:
             db.register(scan, ApiTable(table, scan, statement, self._typing))
             view = f"SELECT {table.typed_columns} FROM {identifier(scan)}"
             db.execute(f"CREATE TEMP VIEW {identifier(hints.view_name(scan))} AS {view}")
+        statement.kept = kept.union(*(hints.lineage(keys.origin) for keys in joined.keys))
         for keys in joined.keys:
             self._limit_to(keys, statement, db, values)
+        statement.kept = kept
         return joined.sql
 
     def _limit_to(
@@ -286,10 +288,6 @@ def _filters(plan: Any) -> Iterator[str]:
     for node in _nodes(plan):
         if node.get("name") == "FILTER":
             yield str(node.get("extra_info", {}).get("Expression", "a condition"))
-
-
-def _repeats(operators: Sequence[str]) -> bool:
-    return operators.count("PYTHON_ARROW_SCAN") > 1
 
 
 def _or_none(read: Callable[[], Hint | None]) -> Hint | None:

@@ -3,6 +3,7 @@
 Hints make a statement cheaper and never change its result. One that cannot be read is none.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,9 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Keys:
-    """`column` of the scan `scan` can be limited to the values that `sql` gives; None are NULL."""
+    """`column` of the scan `scan` can be limited to the values that `sql` gives out of `origin`; None are NULL."""
 
+    origin: Table
     scan: str
     column: str
     sql: str
@@ -80,6 +82,28 @@ def sorted_by(statement: Spelled, catalog: Catalog, parameters: Sequence[Any]) -
     if name not in table.types or any(alias.alias.lower() == name for alias in tree.find_all(exp.Alias)):
         return None
     return Sorted(name, bool(key.args.get("desc")), rows + skipped)
+
+
+def read_twice(statement: Spelled, scans: int) -> frozenset[str]:
+    """Names of the tables that more than one of the statement's scans read, be it for the rows of another table."""
+    nodes = list(statement.tree.find_all(exp.Table)) if statement.tree else []
+    found = [
+        table
+        for node in nodes
+        for table in statement.tables
+        if table.stream.name == node.name.lower() and node.db.lower() in ("", table.source.source)
+    ]
+    if scans > len(found):  # the engine looks twice where the text, as far as it could be read, does once
+        return frozenset(table.name for table in statement.tables)
+    read = Counter(name for table in found for name in lineage(table))
+    return frozenset(name for name, times in read.items() if times > 1)
+
+
+def lineage(table: Table) -> Iterator[str]:
+    """Names of the table and of those whose rows it is asked for by."""
+    yield table.name
+    if above := table.stream.of or table.stream.each:
+        yield from lineage(Table(table.source, table.source.stream(above.stream)))
 
 
 def joined(statement: Spelled, catalog: Catalog) -> Joined:
@@ -197,7 +221,7 @@ def _keys(target: Occurrence, column: str, origin: Occurrence, source_column: st
     )
     used = [str(node.this) for one in filters for node in one.find_all(exp.Placeholder)]
     told = f"{column} in {origin.table.stream.name}.{source_column} (up to {MOST_KEYS} keys)"
-    return Keys(target.scan, column, sql, tuple(dict.fromkeys(used)), told)
+    return Keys(origin.table, target.scan, column, sql, tuple(dict.fromkeys(used)), told)
 
 
 def _copies(found: list[Occurrence]) -> Iterator[tuple[str, Table]]:

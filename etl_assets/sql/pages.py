@@ -132,10 +132,9 @@ class Reader:
             yield batch if mask is None else batch.filter(mask)
 
     def fetched(self, request: Request, scan: ScanLog) -> Iterator[Page]:
-        """The pages of a request, out of the statement's cache where it keeps any."""
-        if self.statement.caching:
-            return self.statement.cache.pages(request.key, lambda: self._fetched(request, scan))
-        return self._fetched(request, scan)
+        """The pages of a request, asked for unless the statement has them."""
+        keep = request.table.name in self.statement.kept
+        return self.statement.cache.pages(request.key, lambda: self._fetched(request, scan), keep=keep)
 
     def _fetched(self, request: Request, scan: ScanLog) -> Iterator[Page]:
         api = self.statement.api(request.table.source, scan)

@@ -3,6 +3,7 @@
 Every request of a statement goes through `Metered`, where budget and cancellation are checked.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from etl_assets.sql.pushdown import Sorted, Wanted
 
 Progress = Callable[["ScanLog"], None]
 _MISFITS_SHOWN = 3
+_READ = Page(b"", [], {})
 
 
 @dataclass
@@ -58,14 +60,16 @@ class SharedPages:
     failed: BaseException | None = None
     made: float = field(default_factory=time.monotonic)
 
-    def __iter__(self) -> Iterator[Page]:
-        at = 0
-        while True:
+    def read(self, *, keep: bool) -> Iterator[Page]:
+        """The pages from the first on; the last reader need not keep them."""
+        for at in itertools.count():
             with self.lock:
                 if at == len(self.pages) and not self._one_more():
                     return
-            yield self.pages[at]
-            at += 1
+                page = self.pages[at]
+                if not keep:
+                    self.pages[at] = _READ
+            yield page
 
     def _one_more(self) -> bool:
         """Ask for a page; False at the end. A reading that failed stays failed: it is no end."""
@@ -94,13 +98,18 @@ class PageCache:
     _kept: dict[str, SharedPages] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def pages(self, key: str, make: Callable[[], Iterator[Page]]) -> Iterator[Page]:
-        """The pages of the request `key`, asked for with `make` unless they are kept."""
+    def pages(self, key: str, make: Callable[[], Iterator[Page]], *, keep: bool) -> Iterator[Page]:
+        """The pages of the request `key`, asked for with `make` unless they are kept.
+
+        Those that are not to be kept any longer are forgotten as they are read.
+        """
         with self._lock:
             shared = self._kept.get(key)
-            if shared is None:
+            if shared is None and keep:
                 shared = self._kept[key] = SharedPages(make())
-        return iter(shared)
+            elif shared is not None and not keep:
+                del self._kept[key]
+        return make() if shared is None else shared.read(keep=keep)
 
     def whole(self) -> dict[str, SharedPages]:
         """What was read to its end."""
@@ -129,14 +138,17 @@ class PageCache:
 
 @dataclass
 class Statement:
-    """The state of one statement. `dry` asks nothing and gives no rows; `limited` reads no page ahead."""
+    """The state of one statement.
+
+    `dry` asks nothing and gives no rows; `limited` reads no page ahead; of the tables `kept` pages are read again.
+    """
 
     apis: Callable[[Source], Api]
     now: datetime
     limits: Limits = Limits()
     dry: bool = False
     limited: bool = False
-    caching: bool = False
+    kept: frozenset[str] = frozenset()
     sort: Sorted | None = None
     progress: Progress | None = None
     keys: dict[str, Wanted] = field(default_factory=dict)

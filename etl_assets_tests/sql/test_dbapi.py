@@ -20,6 +20,7 @@ from etl_assets import sql
 from etl_assets.sandbox.server import running
 from etl_assets.sql import backlog, fxiaoke, jushuitan, tmetric
 from etl_assets.sql.dbapi import Connection
+from etl_assets.sql.statement import Limits, Statement
 from etl_assets_tests.sources.truth import lab
 from etl_assets_tests.sql.place import Place, place
 from etl_assets_tests.sql.world import Desk, desk_place
@@ -287,6 +288,31 @@ def test_the_schema_can_be_asked(connection: Connection) -> None:
         "AND schema_name = 'desk'"
     ).fetchall()
     assert comment == "pushdown: = IN GROUP BY"
+
+
+@pytest.mark.parametrize(
+    ("statement", "kept"),
+    [
+        ("SELECT count(*) FROM tickets t JOIN queues q ON q.id = t.queue_id", []),
+        ("SELECT count(*) FROM queues q JOIN tickets t ON t.queue_id = q.id WHERE q.id < 3", []),
+        ("WITH one AS (SELECT id FROM tickets) SELECT count(*) FROM one", []),
+        ("SELECT count(*) FROM tickets a JOIN tickets b ON b.parent_id = a.id", ["tickets"]),
+        ("WITH w AS (SELECT id, parent_id FROM tickets) SELECT count(*) FROM w a, w b WHERE a.id = b.parent_id", []),
+        ("SELECT (SELECT max(id) FROM tickets), count(*) FROM tickets WHERE fee > 1", ["tickets"]),
+        ("SELECT count(*) FROM notes n JOIN tickets t ON t.id = n.ticket_id", ["tickets"]),
+    ],
+)
+def test_answers_are_kept_only_where_a_statement_needs_them_again(
+    desk: Desk, connection: Connection, statement: str, kept: list[str]
+) -> None:
+    made: list[Statement] = []
+    running = connection.engine.run(statement, [], limits=Limits(), started=made.append)
+    assert running.rows(lambda db: db.fetchall())[0][0] > 0
+    pages = [page.body for one in made[0].cache.whole().values() for page in one.pages if page.body]
+    assert bool(pages) == bool(kept)
+    running.close()
+    lists = [tuple(sorted(query.items())) for path, query in desk.asked if path == "/tickets"]
+    assert len(lists) == len(list({repr(one) for one in lists})), "a page was asked for twice"
 
 
 def test_a_source_in_a_file_of_ones_own_is_queryable_at_once(desk: Desk) -> None:
