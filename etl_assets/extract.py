@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -342,6 +342,9 @@ def _rest(api: Api, stream: Stream, ways: _Ways, asked: _Asked, rest: Rest) -> I
     counted: list[int] = []
 
     def reader(values: Values, number: int) -> Callable[[Any], Iterator[tuple[Page, _Asked]]]:
+        # Of a single list that told its total, the pages are the parts by which its progress is known.
+        part = replace(asked, number=number - 1, of=len(rest.requests) + 1) if asked.of == 1 else asked
+
         def read(unit: Any) -> Iterator[tuple[Page, _Asked]]:
             with named(asked.place(number)):
                 page = _page(api, stream, ways, asked, values)
@@ -349,7 +352,7 @@ def _rest(api: Api, stream: Stream, ways: _Ways, asked: _Asked, rest: Rest) -> I
                 counted.append(len(page.rows))
                 if len(counted) == len(rest.requests):
                     paginate.check_total(rest, sum(counted))
-            yield page, asked
+            yield page, part
 
         return read
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from etl_assets import extract as extract_module
 from etl_assets import redact
 from etl_assets.errors import ApiError, ApiUnavailable, EtlError, FinalError, LandingError, PagingError, RetryableError
 from etl_assets.extract import Extracted, check_access, extract, open_api
@@ -374,6 +376,38 @@ def test_a_paging_error_names_the_page(tmp_path: Path) -> None:
     stream = {**PAGED, "paging": {"type": "page", "size": 2}}
     with pytest.raises(PagingError, match=r"page 2: two pages have the same rows"):
         run(tmp_path, routes(things={"rows": rows(1, 2)}), stream)
+
+
+@pytest.mark.parametrize(
+    ("script", "stream", "told"),
+    [
+        (
+            by_page(5),
+            PAGED,
+            ["1 pages, 2 rows, part 1 of 1", "2 pages, 4 rows, part 2 of 3", "3 pages, 5 rows, part 3 of 3"],
+        ),
+        (
+            routes(people=PEOPLE, entries=rows(7)),
+            FAN_OUT,
+            [f"{n} pages, {n} rows, part {n} of 6" for n in range(1, 7)],
+        ),
+    ],
+    ids=["total", "fan-out"],
+)
+def test_a_long_extract_says_how_far_it_is_and_how_long_it_will_take(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    script: Script,
+    stream: dict[str, Any],
+    told: list[str],
+) -> None:
+    monkeypatch.setattr(extract_module, "PROGRESS_SECONDS", 0)
+    with caplog.at_level(logging.INFO, "etl_assets.extract"):
+        run(tmp_path, script, stream, day=DAY if stream is FAN_OUT else None)
+    lines = [record.getMessage() for record in caplog.records if " pages, " in record.getMessage()]
+    assert [re.sub(r", \d+ rows/s|, about \d+ s left", "", line).partition(": ")[2] for line in lines] == told
+    assert all(("s left" in line) != line.endswith("part 1 of 1") for line in lines)
 
 
 def test_pages_of_parents_come_in_the_order_of_the_parents(tmp_path: Path) -> None:
