@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Everything is installed into .venv; nothing else is touched.
+# Two commands: `make demo` and `make test`. Everything is installed into .venv, and what is loaded goes to data.
 PYTHON ?= python3
 BIN := .venv/bin
 DATA := $(abspath $(or $(ETL_DATA_DIR),data))

@@ -1,16 +1,19 @@
 """What concerns all tests: the emulators of Google's services, and that each test begins as a new process would."""
 
 import os
+import shutil
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
+from typing import Any
 
 import pytest
 
 from etl_assets import redact
 from etl_assets.sandbox.google.handle import Google, running
+from etl_assets_tests.away import ROOT, away
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,6 +64,17 @@ def env(google: Google, place: str) -> dict[str, str]:
     return {**google.env(place), "ETL_RETRY_BASE_SECONDS": "0.01", "BIGQUERY_TABLE_RATES": "1000/1s"}
 
 
+@pytest.fixture(autouse=True, scope="session")
+def away_from_the_repository() -> Iterator[None]:
+    """Tests, and what they start, find the code from anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        patch.chdir(away())
+        yield
+    shutil.rmtree(away())
+
+
 @pytest.fixture(autouse=True)
 def secrets_of_a_new_process() -> Iterator[None]:
     """What other tests took for secrets is none here, and costs no time."""
@@ -74,3 +88,12 @@ def definitions_of_a_new_process() -> None:
     """Definitions are built once per process; a test may have changed what they are built from."""
     if module := sys.modules.get("etl_assets.definitions"):
         module.defs.load_fn.cache_clear()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what `make test` leaves to other commands."""
+    if config.option.markexpr == "not slow and not bigquery":
+        terminalreporter.write_line(
+            "Left to commands of their own: long matrices (make long), faults and kills (make chaos), emulators of "
+            "BigQuery and Cloud Storage (make bigquery), the UI in a browser (make ui)."
+        )

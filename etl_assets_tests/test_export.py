@@ -27,7 +27,6 @@ from etl_assets.sqltext import literal
 from etl_assets.store.local import LocalStore
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
 
-ROOT = Path(__file__).parents[1]
 DAY = date(2026, 1, 5)
 AWKWARD = [
     "two\nlines",
@@ -325,7 +324,7 @@ def test_a_kill_leaves_the_file_from_before_and_a_plain_re_run_writes_the_new_on
     file = desk.texts(["before"])
     before = file.read_bytes()
     desk.table("n INTEGER, v VARCHAR", [(0, "after")])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(desk.root), place], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(desk.root), place], check=False)
     assert (done.returncode, file.read_bytes()) == (-9, before)
     assert [path.name for path in file.parent.iterdir() if not path.name.startswith(".tmp-")] == ["things.csv"]
     assert by_csv(desk.texts(["after"])) == [["n", "v"], ["0", "after"]]

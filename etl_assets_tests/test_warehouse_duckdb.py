@@ -23,8 +23,6 @@ from etl_assets.warehouse.duckdb import DuckDbWarehouse
 from etl_assets_tests.data import DAY, MEMORY_MB, Bench, Page, fetch, utc
 from etl_assets_tests.warehouse.material import MERGE, NEXT, REPLACE, SNAPSHOT, cut, kept, redeclared, row, typed
 
-ROOT = Path(__file__).parents[1]
-
 # Tables and their columns
 
 
@@ -209,7 +207,6 @@ def at_once(root: Path, days: list[list[date]]) -> None:
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(root), *map(str, own)],
-            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -408,9 +405,7 @@ with DuckDbWarehouse(Path(sys.argv[1]), 60, 300).writer():
 
 def test_a_kill_during_the_creation_leaves_nothing_that_the_next_load_does_not_replace(tmp_path: Path) -> None:
     bench = Bench.of(tmp_path, SNAPSHOT)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED_BEFORE_THE_RENAME, str(bench.warehouse.path)], cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_RENAME, str(bench.warehouse.path)], check=False)
     assert done.returncode == -9
     assert {file.name for file in tmp_path.glob("*warehouse*")} == {
         ".warehouse.duckdb.lock",

@@ -20,8 +20,8 @@ from dagster._utils.error import SerializableErrorInfo
 
 from etl_assets.definitions import defs
 from etl_assets.sandbox.handle import Sandbox
+from etl_assets_tests.away import away
 
-ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TOKYO = ZoneInfo("Asia/Tokyo")
 NEW_YORKER = 719
@@ -229,12 +229,12 @@ def following(day: str) -> str:
 
 
 def command(
-    *line: str, env: Mapping[str, str], cwd: Path = ROOT, seconds: float = 250
+    *line: str, env: Mapping[str, str], cwd: Path | None = None, seconds: float = 250
 ) -> "subprocess.CompletedProcess[str]":
     """Run one of the environment's commands to its end, with these variables and no others of the product."""
     return subprocess.run(
         [str(BIN / line[0]), *line[1:]],
-        cwd=cwd,
+        cwd=cwd or away(),
         env={**bare_environment(), "PATH": f"{BIN}:{os.environ['PATH']}", **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,

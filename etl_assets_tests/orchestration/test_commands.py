@@ -8,7 +8,6 @@ import pytest
 
 from etl_assets_tests.orchestration.lab import (
     BIN,
-    ROOT,
     Lab,
     bare_environment,
     command,
@@ -62,7 +61,7 @@ def test_the_zone_of_the_machine_changes_nothing(lab: Lab, tmp_path: Path) -> No
     for zone in ZONES:
         env = {**bare_environment(), **lab.sandbox.env(), "TZ": zone, "ETL_DATA_DIR": str(tmp_path / zone)}
         running[zone] = subprocess.Popen(
-            [str(BIN / "python"), "-c", LOADING, DAY, "2026-01-06"], cwd=ROOT, env=env, stderr=subprocess.DEVNULL
+            [str(BIN / "python"), "-c", LOADING, DAY, "2026-01-06"], env=env, stderr=subprocess.DEVNULL
         )
     assert {zone: process.wait(100) for zone, process in running.items()} == dict.fromkeys(ZONES, 0)
     tables = [time_entries(tmp_path / zone / "warehouse.duckdb", None) for zone in ZONES]

@@ -15,8 +15,9 @@ import yaml
 from etl_assets.definitions import defs
 from etl_assets.errors import StreamFileError
 from etl_assets.pipeline import Pipeline
+from etl_assets_tests.away import ROOT
 from etl_assets_tests.orchestration import snapshot
-from etl_assets_tests.orchestration.lab import LAYERS, ROOT, command, stream_file
+from etl_assets_tests.orchestration.lab import LAYERS, command, stream_file
 
 # Commands take seconds each, and several times that on a busy machine.
 pytestmark = pytest.mark.timeout(300)

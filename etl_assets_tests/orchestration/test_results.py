@@ -12,7 +12,8 @@ from etl_assets.defs import checks
 from etl_assets.landing import Manifest
 from etl_assets.verify import Findings
 from etl_assets.warehouse.protocol import Loaded
-from etl_assets_tests.orchestration.lab import ROOT, Lab, stream_file
+from etl_assets_tests.away import ROOT
+from etl_assets_tests.orchestration.lab import Lab, stream_file
 
 DAY = "2026-01-05"
 MONDAYS = ("2026-01-05", "2026-01-12", "2026-01-19", "2026-01-26")

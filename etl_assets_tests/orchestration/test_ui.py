@@ -20,10 +20,10 @@ import requests
 
 from etl_assets.sandbox.handle import Sandbox
 from etl_assets.sandbox.server import running
+from etl_assets_tests.away import ROOT, away
 from etl_assets_tests.orchestration.lab import (
     BIN,
     LAYERS,
-    ROOT,
     Row,
     bare_environment,
     expected_entries,
@@ -114,7 +114,7 @@ def deck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deck]:
         }
         line = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(
-            [str(BIN / line[0]), *line[1:]], cwd=ROOT, env=env, stdout=written, stderr=written, start_new_session=True
+            [str(BIN / line[0]), *line[1:]], cwd=away(), env=env, stdout=written, stderr=written, start_new_session=True
         )
         deck = Deck(f"http://127.0.0.1:{port}", sandbox, folder / "data/warehouse.duckdb", log)
         try:

@@ -21,7 +21,6 @@ PROGRAM = "import sys; from etl_assets.sandbox.server import serve; sys.exit(ser
 def serving(*command: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *command],
-        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ import pytest
 
 from etl_assets import sql
 from etl_assets.sandbox.server import running
-from etl_assets.sql import backlog, fxiaoke, jushuitan, tmetric
+from etl_assets.sql import backlog, fxiaoke, jushuitan, tmetric, trocco
 from etl_assets.sql.dbapi import Connection
 from etl_assets.sql.statement import Limits, Statement
 from etl_assets_tests.sources.truth import lab
@@ -129,7 +129,7 @@ def test_arrow_after_rows_is_refused(connection: Connection) -> None:
 
 
 def test_the_module_has_all_that_pep_249_names() -> None:
-    for module in (sql, backlog, tmetric, jushuitan, fxiaoke):
+    for module in (sql, backlog, tmetric, jushuitan, fxiaoke, trocco):
         assert (module.apilevel, module.threadsafety, module.paramstyle) == ("2.0", 1, "qmark")
         assert issubclass(module.OperationalError, module.DatabaseError)
         assert issubclass(module.InterfaceError, module.Error)

@@ -16,7 +16,7 @@ from etl_assets.trocco import arrivals
 from etl_assets.trocco.ledger import File, Ledger
 from etl_assets.trocco.run import jobs_of, resolve_lost, start_again
 from etl_assets.trocco.spec import Arrivals, Job
-from etl_assets_tests.orchestration.lab import ROOT
+from etl_assets_tests.away import ROOT
 from etl_assets_tests.trocco.place import Place
 
 FILES = 1000

@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 
-from etl_assets_tests.orchestration.lab import BIN, ROOT, bare_environment
+from etl_assets_tests.away import ROOT
+from etl_assets_tests.orchestration.lab import BIN, bare_environment
 from etl_assets_tests.trocco.place import Place, until
 from etl_assets_tests.trocco.test_arrivals import FILES, arrive, declare, processed
 

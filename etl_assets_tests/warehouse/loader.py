@@ -15,8 +15,6 @@ from pathlib import Path
 
 from etl_assets_tests.data import Bench
 
-ROOT = Path(__file__).parents[2]
-
 
 def main(folder: str) -> None:
     bench = Bench.at(Path(folder))
@@ -62,7 +60,7 @@ class Loader:
 def loader(bench: Bench) -> Iterator[Loader]:
     command = [sys.executable, "-m", "etl_assets_tests.warehouse.loader", str(bench.root)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as child:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
         try:
             yield Loader(child)
         finally:
