@@ -7,14 +7,14 @@ for a token under way.
 """
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,13 @@ class TokenStore:
         with self._memory_lock:
             self._memory = token
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Held by one thread of one process at a time. Raises LockedError when it stays taken."""
-        lock = self._file.with_suffix(".lock")
-        with held(
-            lock, time.monotonic() + _LOCK_SECONDS, lambda holder: f"another run is still obtaining a token: {holder}"
-        ):
-            yield
+        return held(
+            self._file.with_suffix(".lock"),
+            time.monotonic() + _LOCK_SECONDS,
+            lambda holder: f"another run is still obtaining a token: {holder}",
+        )
 
 
 def with_token(store: TokenStore, obtain: Obtain, apply: Apply) -> Authoriser:
