@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,29 +17,26 @@ _POLL_SECONDS = 0.02
 def held(file: Path, until: float, busy: Callable[[str], str], *, shared: bool = False) -> Iterator[None]:
     """Held by one thread of one process at a time, or by any number that share it.
 
-    `file` is made where there is none, and holds the number of the process that last had it alone. `busy` words the
-    LockedError that is raised when somebody, whose name it is given, still holds it at `until` (monotonic time). Raises
-    RetryableError when the file cannot be written.
+    `file` is made where there is none. `busy` words the LockedError that is raised when somebody, whose name it is
+    given, still holds it at `until` (monotonic time). Raises RetryableError when the file cannot be opened.
     """
     if shared and not file.exists() and not os.access(file.parent, os.W_OK):
         yield  # in a folder that is read-only for us, and in which nobody has held it yet
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_CREAT | (os.O_RDONLY if shared else os.O_RDWR), 0o644)
+        handle = os.open(file, os.O_CREAT | os.O_RDONLY, 0o666)
     except OSError as error:
-        raise RetryableError(f"{file}: cannot be written: {error.strerror or error}") from None
+        raise RetryableError(f"{file}: cannot be opened: {error.strerror or error}") from None
     try:
         _take(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, until, busy)
-        if not shared:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
     finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
         os.close(handle)
 
 
-def process(pid: str) -> str:
+def process(pid: int | str) -> str:
     """A process as people know it: its number and, where the system tells that, its command line."""
     with contextlib.suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
@@ -53,6 +51,14 @@ def _take(handle: int, kind: int, until: float, busy: Callable[[str], str]) -> N
             return
         except BlockingIOError:
             if time.monotonic() > until:
-                pid = os.pread(handle, 20, 0).decode()
-                raise LockedError(busy(process(pid) if pid else "another process")) from None
+                raise LockedError(busy(_holders(handle))) from None
             time.sleep(_POLL_SECONDS)
+
+
+def _holders(handle: int) -> str:
+    """Who holds a lock on the file, out of the kernel's list of locks."""
+    listed = ""
+    with contextlib.suppress(OSError):  # there is none but on Linux
+        listed = Path("/proc/locks").read_text()
+    pids = re.findall(rf"FLOCK .* (\d+) \w+:\w+:{os.fstat(handle).st_ino} ", listed)
+    return ", ".join(map(process, dict.fromkeys(pids))) or "another process"

@@ -59,7 +59,11 @@ def test_the_holder_is_named_and_frees_the_lock_by_its_death(tmp_path: Path, sha
 def test_those_who_share_a_lock_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     file = tmp_path / "lock"
     sharing = held(file, NOW, busy, shared=True)
-    with sharing, held(file, NOW, busy, shared=True), pytest.raises(LockedError, match="another process"):
+    with (
+        sharing,
+        held(file, NOW, busy, shared=True),
+        pytest.raises(LockedError, match=f"held by process {os.getpid()}"),
+    ):
         held(file, NOW, busy).__enter__()
     with held(file, NOW, busy):
         pass
@@ -74,7 +78,26 @@ def test_a_folder_that_is_read_only_can_be_read(tmp_path: Path, monkeypatch: pyt
 def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RetryableError, match="file/lock: cannot be written"),
+        pytest.raises(RetryableError, match="file/lock: cannot be opened"),
         held(tmp_path / "file" / "lock", NOW, busy),
     ):
         pass
+
+
+FORKING = """
+import os, pathlib, sys
+from etl_assets.locks import held
+with held(pathlib.Path(sys.argv[1]), 0, str):
+    if not os.fork():
+        sys.stdin.read()
+        os._exit(0)
+with held(pathlib.Path(sys.argv[1]), 0, str):
+    print("free", flush=True)
+"""
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", FORKING, str(tmp_path / "lock")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"free\n"

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -338,10 +339,62 @@ def test_a_load_waits_for_a_reader_in_its_own_process(tmp_path: Path) -> None:
     bench.loaded([row(1)])
     hurried = DuckDbWarehouse(bench.warehouse.path, 0, MEMORY_MB)
     rows = hurried.select("SELECT id FROM demo.things").rows
-    with pytest.raises(LockedError, match=rf"still locked by this process \({os.getpid()}\)"), hurried.writer():
+    with pytest.raises(LockedError, match=rf"still locked by process {os.getpid()} \("), hurried.writer():
         pass
     assert list(rows) == [(1,)]
     with hurried.writer():
+        pass
+
+
+WRITER = """
+import pathlib, sys
+from etl_assets.warehouse.duckdb import DuckDbWarehouse
+with DuckDbWarehouse(pathlib.Path(sys.argv[1]), 0, 300).writer():
+    pass
+"""
+
+
+@pytest.mark.parametrize("way", ["reader", "beside"])
+def test_whoever_reads_keeps_writers_out_whatever_else_its_process_opens_and_closes(tmp_path: Path, way: str) -> None:
+    """The lock that DuckDB takes is gone when its process closes the file for the first time."""
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    bench.loaded([row(1)])
+    write = [sys.executable, "-c", WRITER, str(bench.warehouse.path)]
+    with bench.warehouse.reader() if way == "reader" else bench.warehouse.beside("one") as db:
+        with bench.warehouse.beside("two"):
+            pass
+        refused = subprocess.run(write, capture_output=True, text=True, check=False)
+        db.execute("SELECT 1")
+    assert refused.returncode == 1
+    assert f"still locked by process {os.getpid()} (" in refused.stderr
+    subprocess.run(write, check=True)
+
+
+def test_a_load_that_waits_keeps_no_reader_out(tmp_path: Path) -> None:
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    bench.loaded([row(1)])
+    bench.cleaned([row(2)])
+    hurried = DuckDbWarehouse(bench.warehouse.path, 0, MEMORY_MB)
+    with hurried.reader() as first:
+        load = threading.Thread(target=bench.load)
+        load.start()
+        for _ in range(20):
+            with hurried.reader() as second:
+                assert second.execute("SELECT id FROM demo.things").fetchall() == [(1,)]
+            load.join(0.01)
+        assert load.is_alive()
+        assert first.execute("SELECT id FROM demo.things").fetchall() == [(1,)]
+    load.join(60)
+    assert [found["id"] for found in bench.table("id")] == [2]
+
+
+def test_a_link_to_the_file_is_the_file(tmp_path: Path) -> None:
+    bench = Bench.of(tmp_path, SNAPSHOT)
+    bench.warehouse.path.symlink_to(tmp_path / "elsewhere.duckdb")
+    bench.loaded([row(1)])
+    assert (bench.warehouse.path.is_symlink(), (tmp_path / "elsewhere.duckdb").is_file()) == (True, True)
+    by_name = DuckDbWarehouse(tmp_path / "elsewhere.duckdb", 0, MEMORY_MB)
+    with by_name.reader(), pytest.raises(LockedError), DuckDbWarehouse(bench.warehouse.path, 0, MEMORY_MB).writer():
         pass
 
 

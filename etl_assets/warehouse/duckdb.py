@@ -205,37 +205,20 @@ class DuckDbWarehouse:
     def writer(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
         """A connection that may write, and the seconds waited for it. Creates the file if there is none."""
         started = time.monotonic()
-        until = started + self.lock_seconds
-        with self._opening(until, shared=False):
-            if not self.path.exists():
+
+        def opened() -> duckdb.DuckDBPyConnection:
+            if not self._file.exists():
                 self._create()
-            with contextlib.closing(self._open(until, read_only=False)) as db:
-                yield db, time.monotonic() - started
+            return self._connect(read_only=False)
+
+        with self._held(opened, shared=False) as db:
+            yield db, time.monotonic() - started
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for reading. Raises FinalError when there is no warehouse yet."""
-        if not self.path.exists():
-            raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
-        until = time.monotonic() + self.lock_seconds
-        with self._opening(until, shared=True):
-            db = self._open(until, read_only=True)
-        with contextlib.closing(db):
+        with self._held(lambda: self._connect(read_only=True), shared=True) as db:
             yield db
-
-    def _create(self) -> None:
-        """Make the file under another name, and rename it when it is whole: a kill leaves no half warehouse."""
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-        try:
-            for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
-                left.unlink(missing_ok=True)
-            with duckdb.connect(str(unfinished)) as db:
-                db.execute(_OPS)
-            with unfinished.open("rb") as handle:
-                os.fsync(handle.fileno())
-            unfinished.rename(self.path)
-        except (OSError, duckdb.Error) as error:
-            raise LandingError(f"{self.path}: cannot be created: {error}") from None
 
     @contextlib.contextmanager
     def beside(self, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -243,35 +226,40 @@ class DuckDbWarehouse:
 
         Raises FinalError when there is no warehouse yet.
         """
-        if not self.path.exists():
-            raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
 
         def attached() -> duckdb.DuckDBPyConnection:
             db = duckdb.connect(":memory:", config=self._config)
             try:
-                db.execute(f"ATTACH {literal(str(self.path))} AS {identifier(name)} (READ_ONLY)")
+                db.execute(f"ATTACH {literal(str(self._file))} AS {identifier(name)} (READ_ONLY)")
             except duckdb.Error:
                 db.close()
                 raise
             return db
 
-        until = time.monotonic() + self.lock_seconds
-        with self._opening(until, shared=True):
-            db = self._when_free(until, attached)
-        with contextlib.closing(db):
+        with self._held(attached, shared=True) as db:
             yield db
 
-    def _opening(self, until: float, *, shared: bool) -> contextlib.AbstractContextManager[None]:
-        """Keeps others from writing while the file is opened; whoever writes holds it to the end.
+    @property
+    def _file(self) -> Path:
+        """The file itself, whatever link `path` is."""
+        return self.path.resolve()
 
-        DuckDB reads the file's header before it takes its own lock, and never again: what another process commits
-        in between would be lost, or be read as garbage.
-        """
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        return held(lock, until, self._still_locked, shared=shared)
+    def _create(self) -> None:
+        """Make the file under another name, and rename it when it is whole: a kill leaves no half warehouse."""
+        unfinished = self._file.with_name(f".{self._file.name}.unfinished")
+        try:
+            for left in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
+                left.unlink(missing_ok=True)
+            with duckdb.connect(str(unfinished)) as db:
+                db.execute(_OPS)
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            unfinished.rename(self._file)
+        except (OSError, duckdb.Error) as error:
+            raise LandingError(f"{self.path}: cannot be created: {error}") from None
 
-    def _open(self, until: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        return self._when_free(until, lambda: duckdb.connect(str(self.path), read_only=read_only, config=self._config))
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(str(self._file), read_only=read_only, config=self._config)
 
     @property
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
@@ -282,26 +270,49 @@ class DuckDbWarehouse:
             "autoinstall_known_extensions": False,
         }
 
-    def _when_free(self, until: float, open_file: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
-        """What `open_file` opens once nobody else holds the file, be it another program with DuckDB."""
+    @contextlib.contextmanager
+    def _held(
+        self, open_file: Callable[[], duckdb.DuckDBPyConnection], *, shared: bool
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """What `open_file` opens, once nobody writes, or for a writer nobody reads; closed at the end.
+
+        DuckDB's own lock keeps other programs out, and is not enough: DuckDB reads the file's header before it takes
+        the lock and never again, so that what another process commits in between would be lost or be read as garbage;
+        and the kernel drops it as soon as this process closes the file anywhere else. So ours is held all the time.
+        """
+        if shared and not self._file.exists():
+            raise FinalError(f"{self.path}: there is no warehouse yet; materialise an asset first")
+        until = time.monotonic() + self.lock_seconds
+        lock = self._file.with_name(f".{self._file.name}.lock")
         while True:
-            before = self.path.stat()
-            try:
-                db = open_file()
-                if not _changed(before, self.path.stat()):
-                    db.execute("SET TimeZone = 'UTC'")
-                    return db
-                db.close()
-                holder = "a program that does not know of our lock"
-            except duckdb.ConnectionException:  # read by another connection here; a writer needs settings of its own
-                holder = f"this process ({os.getpid()})"
-            except duckdb.IOException as error:
-                if "lock" not in str(error).lower():
-                    raise RetryableError(f"{self.path}: cannot be opened: {error}") from None
-                holder = _holder(str(error))
-            if time.monotonic() > until:
+            with held(lock, until, self._still_locked, shared=shared):
+                db, holder = self._tried(open_file)
+                if db is not None:
+                    with contextlib.closing(db):
+                        yield db
+                    return
+            if time.monotonic() > until:  # whoever reads may do so while a writer waits for another program
                 raise LockedError(self._still_locked(holder))
             time.sleep(random.uniform(0.02, 0.2))
+
+    def _tried(
+        self, open_file: Callable[[], duckdb.DuckDBPyConnection]
+    ) -> tuple[duckdb.DuckDBPyConnection | None, str]:
+        """What `open_file` opens, or who keeps it from that: another program that uses DuckDB, or this one."""
+        before = _state(self._file)
+        try:
+            db = open_file()
+        except (duckdb.ConnectionException, duckdb.ResourceInUseException):  # with other settings than are needed
+            return None, process(os.getpid())
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise RetryableError(f"{self.path}: cannot be opened: {error}") from None
+            return None, _holder(str(error))
+        if before not in (None, _state(self._file)):
+            db.close()  # it may have seen the header from before
+            return None, "another program"
+        db.execute("SET TimeZone = 'UTC'")
+        return db, ""
 
     def _still_locked(self, holder: str) -> str:
         return (
@@ -536,8 +547,12 @@ def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise (RetryableError if passing else FinalError)(f"the load was rolled back: {error}") from None
 
 
-def _changed(before: os.stat_result, now: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns)
+def _state(file: Path) -> tuple[int, int] | None:
+    """Size and time of the last change; None where there is no file."""
+    with contextlib.suppress(FileNotFoundError):
+        found = file.stat()
+        return found.st_size, found.st_mtime_ns
+    return None
 
 
 def _holder(message: str) -> str:
