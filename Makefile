@@ -30,8 +30,8 @@ format: .venv/.test
 	ruff check --fix .
 
 dev: .venv/.base $(DAGSTER_HOME)/dagster.yaml
-	@cd "$(DATA)" && ETL_DATA_DIR="$(DATA)" ETL_SOURCES_DIR="$(abspath $(ETL_SOURCES_DIR))" \
-	etl-assets sandbox --days 30 -- dagster dev -w "$(CURDIR)/workspace.yaml" -h 127.0.0.1 -p 3000
+	@cd "$(DATA)" && ETL_ENV_FILE=/dev/null ETL_DATA_DIR="$(DATA)" ETL_SOURCES_DIR="$(abspath $(ETL_SOURCES_DIR))" \
+	ETL_WAREHOUSE= ETL_LANDING= DUCKDB_PATH= etl-assets sandbox --days 30 -- dagster dev -w "$(CURDIR)/workspace.yaml" -h 127.0.0.1 -p 3000
 
 bench: .venv/.base
 	@python bench/bench.py

@@ -1,31 +1,42 @@
 """Files for people: whole, or as they were before."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from etl_assets.errors import FinalError
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A path to write to: what is there at the end takes the file's place in one step; after an error nothing does.
 
-    A pipe or device is written to directly. Raises FinalError when the file cannot be written.
+    A link, pipe or device is written to directly. Raises FinalError when the file cannot be written.
     """
-    if file.exists() and not file.is_file():
-        yield file
-        return
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    plain = _is_plain(file)
+    unfinished = file.with_name(f".{uuid.uuid4().hex}") if plain else file
     try:
-        unfinished.touch()
+        if plain:
+            unfinished.touch()
+        if plain and file.exists():
+            unfinished.chmod(file.stat().st_mode)
         yield unfinished
-        with unfinished.open("rb") as handle:
-            os.fsync(handle.fileno())
-        unfinished.replace(file)
+        if plain:
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            unfinished.replace(file)
     except OSError as error:
         raise FinalError(f"{file}: cannot be written: {error.strerror or error}") from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        if plain:
+            with contextlib.suppress(OSError):  # it has never been, or has taken the file's place
+                unfinished.unlink()
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether it is a file, or nothing yet: of what cannot even be looked at, writing will tell what is wrong."""
+    with contextlib.suppress(OSError):
+        return not file.is_symlink() and (file.is_file() or not file.exists())
+    return False

@@ -23,8 +23,11 @@ Environment = Mapping[str, str]
 
 
 def environment() -> Environment:
-    """The variables of the file and of the process, without the empty ones."""
-    both = (dotenv_values(Path(os.environ.get("ETL_ENV_FILE") or ".env")), os.environ)
+    """The variables of the file and of the process, without the empty ones. Raises SettingError for no such file."""
+    named = os.environ.get("ETL_ENV_FILE")
+    if named and not Path(named).exists():
+        raise SettingError(f"ETL_ENV_FILE: there is no file {named}")
+    both = (dotenv_values(named or ".env"), os.environ)
     return {name: value for variables in both for name, value in variables.items() if value}
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 def away() -> Path:
     """The folder; made once per process."""
     folder = Path(tempfile.mkdtemp(prefix="etl-assets-tests-"))
-    for name in ("dagster.yaml", "workspace.yaml"):
+    for name in ("dagster.yaml", "dg.toml", "workspace.yaml"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / "etl_assets").symlink_to(ROOT / "etl_assets")  # dg looks for it
     return folder

@@ -89,6 +89,13 @@ def test_another_env_file_can_be_named(
     assert environment().get("ACME_TOKEN") == token
 
 
+def test_an_env_file_that_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("ACME_TOKEN=usual\n")
+    monkeypatch.setenv("ETL_ENV_FILE", "/no/such/prod.env")
+    with pytest.raises(SettingError, match=r"^ETL_ENV_FILE: there is no file /no/such/prod\.env$"):
+        environment()
+
+
 def test_settings_come_from_the_environment_when_none_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("ETL_DATA_DIR=/file\nETL_RETRY_BASE_SECONDS=0.5\n")
     monkeypatch.setenv("ETL_DATA_DIR", "/process")

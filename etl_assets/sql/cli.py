@@ -130,14 +130,14 @@ def _write_csv(cursor: Any, target: Any) -> None:
 
 def _write_json(cursor: Any, target: Any) -> None:
     """A line per row; of equal names the second and further ones are numbered."""
+    given = _names(cursor)
     names: list[str] = []
-    for name in _names(cursor):
-        free = (f"{name}_{number}" for number in itertools.count(1))
+    for name in given:
+        free = (f"{name}_{number}" for number in itertools.count(1) if f"{name}_{number}" not in given)
         names.append(next(one for one in itertools.chain([name], free) if one not in names))
     for row in _rows(cursor):
-        values = (str(value) if isinstance(value, float) and not math.isfinite(value) else value for value in row)
-        line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=_cell)
-        target.write(f"{line}\n")
+        line = dict(zip(names, map(_tree, row), strict=True))
+        target.write(f"{json.dumps(line, ensure_ascii=False, allow_nan=False)}\n")
 
 
 def _write_table(cursor: Any, target: Any) -> None:
@@ -166,16 +166,26 @@ def _rows(cursor: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as text that reads back; NULL is empty in CSV."""
+    """A value for people: text that reads back; NULL is empty in CSV."""
+    tree = _tree(value)
+    return json.dumps(tree, ensure_ascii=False) if isinstance(tree, list | dict) else tree
+
+
+def _tree(value: Any) -> Any:
+    """A value in the types of JSON; what has none there is text."""
     match value:
+        case float() if not math.isfinite(value):
+            return str(value)
         case None | bool() | int() | float() | str():
             return value
         case datetime():
             return value.isoformat(sep=" ")
         case bytes():
             return value.hex()
-        case list() | dict():
-            return json.dumps(value, ensure_ascii=False, default=_cell)
+        case list() | tuple():
+            return [_tree(one) for one in value]
+        case dict():
+            return {str(_tree(key)): _tree(one) for key, one in value.items()}
     return str(value)
 
 

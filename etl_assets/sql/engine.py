@@ -257,7 +257,7 @@ class Engine:
         for table in [table for table in wanted if table not in self._viewed]:
             self._db.register(table.scan_name, ApiTable(table, table.scan_name, nobody, self._typing))
             name = f"{identifier(table.source.source)}.{identifier(table.stream.name)}"
-            script.append(f"CREATE VIEW {name} AS {table.view}")
+            script.append(f"CREATE OR REPLACE VIEW {name} AS {table.view}")  # anew if the last try was interrupted
             script.append(f"COMMENT ON VIEW {name} IS {literal(table.stream.description)}")
             told, described = narrowing(table), table.stream.descriptions()
             for column in {**described, **told}:

@@ -85,7 +85,7 @@ def sorted_by(statement: Spelled, catalog: Catalog, parameters: Sequence[Any]) -
 
 
 def read_twice(statement: Spelled, scans: int) -> frozenset[str]:
-    """Names of the tables that more than one of the statement's scans read, be it for the rows of another table."""
+    """Names of the tables that a statement with so many scans reads more than once, be it for the rows of others."""
     nodes = list(statement.tree.find_all(exp.Table)) if statement.tree else []
     found = [
         table
@@ -93,15 +93,17 @@ def read_twice(statement: Spelled, scans: int) -> frozenset[str]:
         for table in statement.tables
         if table.stream.name == node.name.lower() and node.db.lower() in ("", table.source.source)
     ]
-    if scans > len(found):  # the engine looks twice where the text, as far as it could be read, does once
-        return frozenset(table.name for table in statement.tables)
+    again = any(one.args.get("recursive") for one in statement.tree.find_all(exp.With)) if statement.tree else True
+    if again or scans > len(found):  # the engine looks again where the text, as far as it could be read, looks once
+        return frozenset(name for table in statement.tables for name in lineage(table))
     read = Counter(name for table in found for name in lineage(table))
     return frozenset(name for name, times in read.items() if times > 1)
 
 
 def lineage(table: Table) -> Iterator[str]:
-    """Names of the table and of those whose rows it is asked for by."""
+    """Names of the table, and of those whose rows it may be asked for or counted by."""
     yield table.name
+    yield from (f"{table.source.source}.{listed.partition('.')[0]}" for listed in table.stream.query.closed.values())
     if above := table.stream.of or table.stream.each:
         yield from lineage(Table(table.source, table.source.stream(above.stream)))
 

@@ -5,6 +5,7 @@ token by token, so that nothing else about the statement is.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from etl_assets.sql.errors import ProgrammingError
 from etl_assets.sql.tables import Catalog, Table, squashed
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
+_WORDS = re.compile(r"\w+")  # of a name, or of a text with names in it: what EXPLAIN explains, what query() runs
 _DIALECTS = ("tsql", "mysql", "postgres", "snowflake", "bigquery", "sqlite", "oracle")
 
 
@@ -42,7 +44,7 @@ class Spelled:
         defined = {cte.alias.lower() for cte in self.tree.find_all(exp.CTE)}
         return all(
             isinstance(table.this, exp.Identifier)
-            and (catalog.named(table.name, table.db or None) or table.name.lower() in defined)
+            and (catalog.named(table.name, table.db or None) or (not table.db and table.name.lower() in defined))
             for table in self.tree.find_all(exp.Table)
         )
 
@@ -77,7 +79,7 @@ def spelled(sql: str, catalog: Catalog, home: str | None) -> Spelled:
         tokens = sqlglot.tokenize(sql, read="duckdb")
     except SqlglotError:
         return Spelled(sql, list(catalog), home)
-    words = {squashed(token.text) for token in tokens if token.token_type in _NAMES or token.text.isidentifier()}
+    words = {squashed(word) for token in tokens for word in _WORDS.findall(token.text)}
     tables = [table for table in catalog if squashed(table.stream.name) in words]
     written = _tree(sql)
     names = _own_spellings(_read(written, tables, home))
@@ -94,7 +96,7 @@ def restored(name: str, spelling: Mapping[str, str]) -> str:
 
 def _read(tree: exp.Expr | None, tables: Sequence[Table], home: str | None) -> list[Table]:
     """Those of the tables that the statement reads; all of them where that cannot be told."""
-    if tree is None:
+    if tree is None or any(not isinstance(one.this, exp.Identifier) for one in tree.find_all(exp.Table)):
         return list(tables)
     read = {(squashed(one.name), squashed(one.db or home or "")) for one in tree.find_all(exp.Table)}
     return [

@@ -30,6 +30,8 @@ def warehouse(
     """
     opened = _opened(settings, catalog) if settings.warehouse == "duckdb" else _copied(settings, catalog, tables)
     with opened as db:
+        for source in {table.source.source for table in catalog}:
+            db.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(source)}")  # searched, also when nothing is in it
         db.execute(f"SET TimeZone = {literal(zone)}")
         lock(db)
         yield db

@@ -70,21 +70,26 @@ def test_a_statement_that_fails_leaves_the_file_as_it_was(desk: Desk, tmp_path: 
 
 def test_values_of_every_type_are_written(desk: Desk) -> None:
     statement = """SELECT INTERVAL 90 MINUTE AS i, TIME '09:00' AS t, 'ab'::BLOB AS b, 'nan'::DOUBLE AS f, [1, 2] AS l,
-                   DATE '2026-01-05' AS d, {'k': DATE '2026-01-05'} AS s, 1.50::DECIMAL(9, 2) AS n, NULL AS e"""
+                   DATE '2026-01-05' AS d, {'k': DATE '2026-01-05'} AS s, 1.50::DECIMAL(9, 2) AS n, NULL AS e,
+                   MAP {DATE '2026-01-05': 'inf'::DOUBLE} AS m, [1, 2]::INT[2] AS a"""
     (line,) = run("sql", statement, "--format", "json").output.splitlines()
     assert json.loads(line) == {
         "i": "1:30:00", "t": "09:00:00", "b": "6162", "f": "nan", "l": [1, 2],
         "d": "2026-01-05", "s": {"k": "2026-01-05"}, "n": "1.50", "e": None,
+        "m": {"2026-01-05": "inf"}, "a": [1, 2],
     }  # fmt: skip
     (row,) = csv.DictReader(run("sql", statement, "--format", "csv").output.splitlines())
     assert list(row.values()) == [
         "1:30:00", "09:00:00", "6162", "nan", "[1, 2]", "2026-01-05", '{"k": "2026-01-05"}', "1.50", "",
+        '{"2026-01-05": "inf"}', "[1, 2]",
     ]  # fmt: skip
 
 
 def test_json_keeps_columns_of_equal_name_apart(desk: Desk) -> None:
     done = run("sql", "SELECT q.Id, s.Id FROM Queues q, Statuses s WHERE q.id = 1 AND s.id = 2", "--format", "json")
     assert json.loads(done.output) == {"Id": 1, "Id_1": 2}
+    done = run("sql", "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a", "--format", "json")
+    assert json.loads(done.output) == {"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}
 
 
 def test_parquet_needs_a_file(desk: Desk) -> None:

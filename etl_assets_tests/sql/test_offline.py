@@ -96,6 +96,13 @@ def test_a_table_that_is_not_loaded_says_so(offline: Connection) -> None:
         offline.execute("SELECT name FROM users")
 
 
+def test_sources_of_which_nothing_is_loaded_keep_nobody_from_reading_the_others(x: Place) -> None:
+    with sql.connect(offline=True) as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM backlog.projects").fetchall() == [(True,)]
+        with pytest.raises(sql.ProgrammingError, match=r"tmetric\.members is not loaded"):
+            connection.execute("SELECT * FROM tmetric.members")
+
+
 def test_writing_is_refused_offline_too(offline: Connection) -> None:
     with pytest.raises(sql.NotSupportedError):
         offline.execute("DELETE FROM backlog.issues")
