@@ -39,12 +39,14 @@ class Place:
 
 @contextmanager
 def place(vendor: str, folder: Path, *, sandbox: Sandbox | None = None, **given: Any) -> Iterator[Place]:
-    """A connection to one simulator, without the waits of the vendor's rates; `given` are its properties."""
+    """A connection to one simulator, without the vendor's rates and their waits; `given` are its properties."""
     change = given.pop("change", None)
     with (
         lab(vendor, folder, sandbox=sandbox, change=change, days=given.pop("days", 3)) as ready,
         sql.connect(source=vendor, **given) as connection,
     ):
+        if vendor == "jushuitan":
+            ready.sandbox.change("settings", per_second=0, per_minute=0)
         yield Place(ready, connection)
 
 
