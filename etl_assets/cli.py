@@ -177,7 +177,9 @@ def _warn(warnings: Sequence[str]) -> None:
 @click.option("--port", type=click.IntRange(0, 65_500), default=0, show_default=True, help="First port; 0: free ones.")
 @click.option("--seed", default=1, show_default=True, help="Same seed, days and scale: same data.")
 @click.option("--days", type=click.IntRange(1), default=3, show_default=True, help="Days of data, from 2026-01-05 on.")
-@click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of it.")
+@click.option(
+    "--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of the data."
+)
 @click.option("--google", is_flag=True, help="Emulators of BigQuery and Cloud Storage as well (test dependencies).")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def sandbox(port: int, seed: int, days: int, scale: float, google: bool, command: tuple[str, ...]) -> None:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from etl_assets import declarations
 from etl_assets.errors import FinalError, LandingError
+from etl_assets.outfile import replacing
 from etl_assets.spec import Model, Name, Zone
 from etl_assets.sqltext import identifier, literal
 from etl_assets.store.protocol import KEEP_UNREFERENCED_SECONDS, Files, Store
@@ -159,19 +159,15 @@ def write(table: Iterable[Sequence[Any]], target: Path, layout: Layout) -> Expor
     import petl
 
     cells = _Cells(table, layout)
-    unfinished = target.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        encoding = "utf-8-sig" if layout.bom else "utf-8"
-        petl.tocsv(cells, str(unfinished), encoding=encoding, delimiter=_DELIMITERS[layout.format])
-        size = unfinished.stat().st_size
-        _sync(unfinished)
-        os.replace(unfinished, target)
+        with replacing(target, LandingError) as unfinished:
+            encoding = "utf-8-sig" if layout.bom else "utf-8"
+            petl.tocsv(cells, str(unfinished), encoding=encoding, delimiter=_DELIMITERS[layout.format])
+            size = unfinished.stat().st_size
         _sync(target.parent)
     except OSError as error:
         raise LandingError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return Exported(str(target), cells.rows, size)
 
 

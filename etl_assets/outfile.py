@@ -6,17 +6,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from etl_assets.errors import FinalError
+from etl_assets.errors import EtlError, FinalError
 
 
 @contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def replacing(file: Path, raising: type[EtlError] = FinalError) -> Iterator[Path]:
     """A path to write to: what is there at the end takes the file's place in one step; after an error nothing does.
 
-    A link, pipe or device is written to directly. Raises FinalError when the file cannot be written.
+    A link, pipe or device is written to directly. Raises `raising` when the file cannot be written.
     """
     plain = _is_plain(file)
-    unfinished = file.with_name(f".{uuid.uuid4().hex}") if plain else file
+    unfinished = file.with_name(f".tmp-{uuid.uuid4().hex}") if plain else file
     try:
         if plain:
             unfinished.touch()
@@ -28,7 +28,7 @@ def replacing(file: Path) -> Iterator[Path]:
                 os.fsync(handle.fileno())
             unfinished.replace(file)
     except OSError as error:
-        raise FinalError(f"{file}: cannot be written: {error.strerror or error}") from None
+        raise raising(f"{file}: cannot be written: {error.strerror or error}") from None
     finally:
         if plain:
             with contextlib.suppress(OSError):  # it has never been, or has taken the file's place

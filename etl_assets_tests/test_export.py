@@ -312,7 +312,7 @@ from etl_assets import export
 from etl_assets.store.local import LocalStore
 from etl_assets.warehouse.duckdb import DuckDbWarehouse
 root, place = Path(sys.argv[1]), sys.argv[2]
-setattr(*{"spool": (DuckDbWarehouse, "spool"), "sync": (export, "_sync"), "rename": (os, "replace")}[place],
+setattr(*{"spool": (DuckDbWarehouse, "spool"), "sync": (os, "fsync"), "rename": (os, "replace")}[place],
         lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 declared = export.Export(name="things", description="-", table="shop.things", columns=["n", "v"], sort=["n"])
 export.export(declared, DuckDbWarehouse(root / "warehouse.duckdb", 60, 200), LocalStore(root / "landing"), None)

@@ -17,6 +17,7 @@ from etl_assets.definitions import defs
 from etl_assets.defs.trocco import LAYER as TROCCO
 from etl_assets.defs.trocco import specs
 from etl_assets.export import load_exports
+from etl_assets.outfile import replacing
 from etl_assets.pipeline import Pipeline
 from etl_assets.push.files import load_targets
 from etl_assets.sqltext import identifier
@@ -152,9 +153,8 @@ def _table(lines: list[_Line], style: str) -> str:
 def _write_report(path: Path, lines: list[_Line]) -> None:
     days = ", ".join(_days())
     text = f"# Demo\n\nLoaded from the simulators for {days}.\n\n{_table(lines, 'github')}\n"
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Somebody's API: where it is, how requests are authorised, what it permits, how it tells errors."""
 
 import re
+from abc import abstractmethod
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -76,12 +77,11 @@ class HeaderAuth(Model):
 
     type: Literal["header"]
     name: str = Field(description="Header name.")
+    value: str = Field(description='Header value with placeholders, such as "Token {EXAMPLE_KEY}".')
 
     def settings(self) -> list[str]:
         """Names of the settings it needs."""
         return sorted(set(placeholders(self.value)))
-
-    value: str = Field(description='Header value with placeholders, such as "Token {EXAMPLE_KEY}".')
 
 
 class QueryAuth(Model):
@@ -89,12 +89,11 @@ class QueryAuth(Model):
 
     type: Literal["query"]
     name: str = Field(description="Parameter name.")
+    value: str = Field(description='Parameter value with placeholders, such as "{EXAMPLE_KEY}".')
 
     def settings(self) -> list[str]:
         """Names of the settings it needs."""
         return sorted(set(placeholders(self.value)))
-
-    value: str = Field(description='Parameter value with placeholders, such as "{EXAMPLE_KEY}".')
 
 
 class TokenAuth(Model):
@@ -171,9 +170,9 @@ class Service(Model):
     errors: Errors | None = Field(None, description="Errors inside HTTP 200 answers, of all requests.")
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What its variables begin with, in lower case."""
-        raise NotImplementedError
 
     @property
     def base_url_variable(self) -> str:

@@ -218,7 +218,7 @@ class Engine:
         statement.filters = tuple(_filters(plan))
         statement.limited = bool(_LIMITS & set(operators))
         every, scans = frozenset(table.name for table in self.catalog), operators.count("PYTHON_ARROW_SCAN")
-        statement.kept = kept = every if self.options.cache_seconds else hints.read_twice(spelled, scans)
+        statement.kept = kept = every if self.options.cache_seconds else hints.read_twice(spelled, self.catalog, scans)
         if not self.options.hints:
             return spelled.sql
         if set(operators) <= _CHAIN and scans == 1 and "TOP_N" in operators:

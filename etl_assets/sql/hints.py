@@ -84,15 +84,10 @@ def sorted_by(statement: Spelled, catalog: Catalog, parameters: Sequence[Any]) -
     return Sorted(name, bool(key.args.get("desc")), rows + skipped)
 
 
-def read_twice(statement: Spelled, scans: int) -> frozenset[str]:
+def read_twice(statement: Spelled, catalog: Catalog, scans: int) -> frozenset[str]:
     """Names of the tables that a statement with so many scans reads more than once, be it for the rows of others."""
     nodes = list(statement.tree.find_all(exp.Table)) if statement.tree else []
-    found = [
-        table
-        for node in nodes
-        for table in statement.tables
-        if table.stream.name == node.name.lower() and node.db.lower() in ("", table.source.source)
-    ]
+    found = [table for node in nodes for table in catalog.named(node.name, node.db or statement.home)]
     again = any(one.args.get("recursive") for one in statement.tree.find_all(exp.With)) if statement.tree else True
     if again or scans > len(found):  # the engine looks again where the text, as far as it could be read, looks once
         return frozenset(name for table in statement.tables for name in lineage(table))

@@ -82,7 +82,8 @@ def spelled(sql: str, catalog: Catalog, home: str | None) -> Spelled:
     words = {squashed(word) for token in tokens for word in _WORDS.findall(token.text)}
     tables = [table for table in catalog if squashed(table.stream.name) in words]
     written = _tree(sql)
-    names = _own_spellings(_read(written, tables, home))
+    read = _read(written, catalog, home)
+    names = _own_spellings(tables if read is None else read)
     text, parameters = _rewritten(sql, tokens, names, _own_names(written, tokens, names))
     tree = written if text == sql else _tree(text)
     _refuse_ambiguous(tree, catalog, home)
@@ -94,16 +95,12 @@ def restored(name: str, spelling: Mapping[str, str]) -> str:
     return spelling.get(name.lower()) or spelling.get(squashed(name), name)
 
 
-def _read(tree: exp.Expr | None, tables: Sequence[Table], home: str | None) -> list[Table]:
-    """Those of the tables that the statement reads; all of them where that cannot be told."""
-    if tree is None or any(not isinstance(one.this, exp.Identifier) for one in tree.find_all(exp.Table)):
-        return list(tables)
-    read = {(squashed(one.name), squashed(one.db or home or "")) for one in tree.find_all(exp.Table)}
-    return [
-        table
-        for table in tables
-        if {(squashed(table.stream.name), squashed(table.source.source)), (squashed(table.stream.name), "")} & read
-    ]
+def _read(tree: exp.Expr | None, catalog: Catalog, home: str | None) -> list[Table] | None:
+    """The tables that the statement reads; None where that cannot be told."""
+    nodes = list(tree.find_all(exp.Table)) if tree else None
+    if nodes is None or any(not isinstance(node.this, exp.Identifier) for node in nodes):
+        return None
+    return [table for node in nodes for table in catalog.named(node.name, node.db or home)]
 
 
 def _own_spellings(tables: Iterable[Table]) -> dict[str, str]:
